@@ -1,0 +1,269 @@
+"""The U-Net that predicts the residual: concat(I_t, I_in) and a time in, I_res out.
+
+Parameter names are those of the published checkpoints. Activations stay channels-last throughout: in that
+layout an image (B, C, H, W) read as tokens (B, H W, C) is a view, so the convolutions, the channel norm and both
+attentions share one memory order and nothing is copied between them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .variants import Variant, variant
+
+HEADS = 4
+HEAD_DIM = 32
+GROUPS = 8
+EPS = 1e-5
+MULTIPLE = 16
+"""Height and width are padded to a multiple of this: four levels, three of which halve, and one to spare."""
+
+
+def build(name: str) -> UNet:
+    """A freshly initialised network of variant "T", "S", "B" or "L"; raises `UserError` for any other name."""
+    return UNet(variant(name))
+
+
+class StandardizedConv2d(nn.Conv2d):
+    """A 3x3 convolution whose filters are standardised: zero mean, unit (biased) variance, eps 1e-5.
+
+    Weight standardisation, Qiao et al. 2019 (arXiv 1903.10520).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
+        return F.conv2d(x, (self.weight - mean) * (variance + EPS).rsqrt(), self.bias, padding=1)
+
+
+class Block(nn.Module):
+    """Standardised 3x3 conv, GroupNorm 8, the time's scale and shift, SiLU."""
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__()
+        self.proj = StandardizedConv2d(dim_in, dim_out, 3, padding=1)
+        self.norm = nn.GroupNorm(GROUPS, dim_out)
+
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        x = self.norm(self.proj(x))
+        if scale is not None and shift is not None:
+            x = torch.addcmul(shift, x, scale + 1)
+        return F.silu(x)
+
+
+class ResidualBlock(nn.Module):
+    """Two blocks beside a shortcut; the time embedding (B, 4 dim) moves and scales the first one's output."""
+
+    def __init__(self, dim_in: int, dim_out: int, time_dim: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(time_dim, 2 * dim_out))
+        self.block1 = Block(dim_in, dim_out)
+        self.block2 = Block(dim_out, dim_out)
+        self.res_conv = nn.Conv2d(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        scale, shift = self.mlp(time)[:, :, None, None].chunk(2, dim=1)
+        return self.block2(self.block1(x, scale, shift)) + self.res_conv(x)
+
+
+class ChannelNorm(nn.Module):
+    """Each position normalised over its channels (biased variance, eps 1e-5), with a gain and no bias."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.g = nn.Parameter(torch.ones(1, dim, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.permute(0, 2, 3, 1)
+        gain = self.g.flatten().to(tokens.dtype)
+        return F.layer_norm(tokens, gain.shape, gain, None, EPS).permute(0, 3, 1, 2)
+
+
+class LinearAttention(nn.Module):
+    """Attention in O(H W): softmax of q over features and of k over positions, context = k^T v.
+
+    Shen et al. 2021 (arXiv 1812.01243). v is divided by H W as published.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.to_qkv = nn.Conv2d(dim, 3 * HEADS * HEAD_DIM, 1, bias=False)
+        self.to_out = nn.Sequential(nn.Conv2d(HEADS * HEAD_DIM, dim, 1), ChannelNorm(dim))
+        own_head = torch.kron(torch.eye(HEADS), torch.ones(HEAD_DIM, HEAD_DIM))
+        self.register_buffer("own_head", own_head, persistent=False)
+        self.own_head: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        H, W = x.shape[-2:]
+        q, k, v = as_tokens(self.to_qkv(x)).chunk(3, dim=-1)
+        q = q.unflatten(-1, (HEADS, HEAD_DIM)).softmax(dim=-1).flatten(-2)
+        # All heads in one product; what one head's k makes of another's v is masked away. Four times the
+        # arithmetic on a 128 x 128 context costs less than taking the heads apart in memory.
+        context = (k.softmax(dim=-2).transpose(-1, -2) @ v) * self.own_head
+        project, norm = cast(nn.Conv2d, self.to_out[0]), self.to_out[1]
+        # q (context W) instead of (q context) W: the projection meets the small context, not the image.
+        merged = context @ project.weight.flatten(1).T * (HEAD_DIM**-0.5 / (H * W))
+        return norm(as_image(q @ merged + project.bias, H, W))
+
+
+class Attention(nn.Module):
+    """Full softmax attention over all positions, by the fused kernel (memory linear in H W)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.to_qkv = nn.Conv2d(dim, 3 * HEADS * HEAD_DIM, 1, bias=False)
+        self.to_out = nn.Conv2d(HEADS * HEAD_DIM, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        H, W = x.shape[-2:]
+        qkv = as_tokens(self.to_qkv(x)).unflatten(-1, (3, HEADS, HEAD_DIM))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
+        return self.to_out(as_image(out, H, W))
+
+
+def as_tokens(x: Tensor) -> Tensor:
+    """(B, C, H, W) channels-last as (B, H W, C), a view."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def as_image(tokens: Tensor, H: int, W: int) -> Tensor:
+    """(B, H W, C) as a channels-last (B, C, H, W), a view."""
+    return tokens.unflatten(1, (H, W)).permute(0, 3, 1, 2)
+
+
+class PreNorm(nn.Module):
+    """fn(norm(x))."""
+
+    def __init__(self, dim: int, fn: nn.Module) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(dim)
+        self.fn = fn
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fn(self.norm(x))
+
+
+class Residual(nn.Module):
+    """x + fn(x)."""
+
+    def __init__(self, fn: nn.Module) -> None:
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fn(x) + x
+
+
+class SinusoidalEmbedding(nn.Module):
+    """(B,) times -> (B, dim): sines then cosines of frequencies 10000^(-i / (dim/2 - 1))."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, time: Tensor) -> Tensor:
+        half = self.dim // 2
+        exponents = torch.arange(half, device=time.device) * -(math.log(10000) / (half - 1))
+        angles = time.float()[:, None] * exponents.exp()
+        return torch.cat((angles.sin(), angles.cos()), dim=-1)
+
+
+class UNet(nn.Module):
+    """forward(x, time): x (B, 6, H, W) float = concat(I_t, I_in) in [-1, 1], any H, W >= 1; time (B,) float,
+    alpha_bar_t * 1000; returns the residual I_res, (B, 3, H, W) in x's dtype (autocast's, under autocast).
+    """
+
+    def __init__(self, size: Variant) -> None:
+        super().__init__()
+        self.variant = size
+        dim, time_dim = size.dim, size.dim * 4
+        widths = [dim] + [dim * m for m in size.multipliers]
+        levels = list(itertools.pairwise(widths))
+        last = len(levels) - 1
+
+        self.init_conv = nn.Conv2d(6, dim, 7, padding=3)
+        self.time_mlp = nn.Sequential(
+            SinusoidalEmbedding(dim), nn.Linear(dim, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim)
+        )
+        self.downs = nn.ModuleList()
+        for i, (narrow, wide) in enumerate(levels):
+            down = nn.Conv2d(narrow, wide, 4, 2, 1) if i < last else nn.Conv2d(narrow, wide, 3, padding=1)
+            self.downs.append(
+                nn.ModuleList(
+                    [
+                        ResidualBlock(narrow, narrow, time_dim),
+                        ResidualBlock(narrow, narrow, time_dim),
+                        Residual(PreNorm(narrow, LinearAttention(narrow))),
+                        down,
+                    ]
+                )
+            )
+        middle = widths[-1]
+        self.mid_block1 = ResidualBlock(middle, middle, time_dim)
+        self.mid_attn = Residual(PreNorm(middle, Attention(middle)))
+        self.mid_block2 = ResidualBlock(middle, middle, time_dim)
+        self.ups = nn.ModuleList()
+        for i, (narrow, wide) in enumerate(reversed(levels)):
+            conv = nn.Conv2d(wide, narrow, 3, padding=1)
+            up = nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), conv) if i < last else conv
+            self.ups.append(
+                nn.ModuleList(
+                    [
+                        ResidualBlock(wide + narrow, wide, time_dim),
+                        ResidualBlock(wide + narrow, wide, time_dim),
+                        Residual(PreNorm(wide, LinearAttention(wide))),
+                        up,
+                    ]
+                )
+            )
+        self.final_res_block = ResidualBlock(dim * 2, dim, time_dim)
+        self.final_conv = nn.Conv2d(dim, 3, 1)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        H, W = x.shape[-2:]
+        x = pad_to_multiple(x).contiguous(memory_format=torch.channels_last)
+        time = self.time_mlp(time)
+        first = x = self.init_conv(x)
+        skips: list[Tensor] = []
+        for level in self.downs:
+            block1, block2, attention, down = level.children()
+            x = block1(x, time)
+            skips.append(x)
+            x = attention(block2(x, time))
+            skips.append(x)
+            x = down(x)
+        x = self.mid_block2(self.mid_attn(self.mid_block1(x, time)), time)
+        for level in self.ups:
+            block1, block2, attention, up = level.children()
+            x = block1(torch.cat((x, skips.pop()), dim=1), time)
+            x = block2(torch.cat((x, skips.pop()), dim=1), time)
+            x = up(attention(x))
+        x = self.final_res_block(torch.cat((x, first), dim=1), time)
+        return self.final_conv(x)[..., :H, :W]
+
+
+def pad_to_multiple(x: Tensor) -> Tensor:
+    """`x` reflected at its right and bottom edge until height and width are multiples of 16.
+
+    An edge shorter than the padding is reflected again and again, so that a 1-pixel image works too.
+    """
+    for axis in (-2, -1):
+        size = x.shape[axis]
+        padded = math.ceil(size / MULTIPLE) * MULTIPLE
+        if padded > size:
+            x = x.index_select(axis, reflected_indices(size, padded).to(x.device))
+    return x
+
+
+def reflected_indices(size: int, padded: int) -> Tensor:
+    """0 .. size-1 and then back and forth (the edge pixel not repeated), `padded` indices in all."""
+    period = max(2 * (size - 1), 1)
+    ramp = torch.arange(padded) % period
+    return torch.minimum(ramp, period - ramp) if size > 1 else torch.zeros_like(ramp)

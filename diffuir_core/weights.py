@@ -1,0 +1,147 @@
+"""Weights on disk: safetensors whose header says what they are, and the release's `.pt` checkpoints.
+
+The safetensors header (`__metadata__`, text to text) carries JSON under these keys:
+
+| key             | value                                                                      |
+|-----------------|----------------------------------------------------------------------------|
+| `format`        | "diffuir/1"                                                                |
+| `variant`       | "T", "S", "B" or "L"                                                       |
+| `schedule`      | {"name": "release", "delta_end": 0.0018}                                   |
+| `recipe`        | how they were trained: settings, steps, data                               |
+| `preprocessing` | per task what is done to the degraded image first, {} where nothing is     |
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import UserError
+from .schedule import Schedule
+from .unet import UNet, build
+from .variants import VARIANTS
+
+FORMAT = "diffuir/1"
+PRETRAINED = Path(__file__).parent / "pretrained" / "diffuir-t.safetensors"
+"""The weights that ship."""
+
+RELEASE_PREFIX = "ema_model.model.unet0."
+"""Where the published trainer keeps the averaged weights, inside the checkpoint's "ema"."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A loaded network with what its file says about it."""
+
+    model: UNet
+    schedule: Schedule
+    recipe: dict[str, Any] = field(default_factory=dict)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+
+
+def load_weights(path: str | os.PathLike[str] | None = None) -> UNet:
+    """The network of a weights file, in eval mode on the CPU; the shipped one where `path` is None.
+
+    Takes a safetensors file of ours or a release `.pt` (its averaged weights). The variant is inferred from the
+    shapes and every parameter must be there. Raises `UserError` for a missing, truncated or foreign file.
+    """
+    return open_weights(path).model
+
+
+def open_weights(path: str | os.PathLike[str] | None = None) -> Weights:
+    """`load_weights` with the schedule, recipe and preprocessing of the file."""
+    file = PRETRAINED if path is None else Path(path)
+    if not file.is_file():
+        raise UserError(f"no weights file at {file}: give a .safetensors file of ours or a release .pt")
+    if zipfile.is_zipfile(file) or file.suffix in (".pt", ".pth", ".ckpt"):
+        return _open_release(file)
+    return _open_safetensors(file)
+
+
+def save_weights(
+    path: str | os.PathLike[str],
+    model: UNet,
+    schedule: Schedule,
+    recipe: dict[str, Any] | None = None,
+    preprocessing: dict[str, Any] | None = None,
+) -> None:
+    """Write `model` as float32 safetensors with its header, under a temporary name that is then renamed."""
+    header = {
+        "format": FORMAT,
+        "variant": model.variant.name,
+        "schedule": json.dumps({"name": "release", "delta_end": schedule.delta_end}),
+        "recipe": json.dumps(recipe or {}),
+        "preprocessing": json.dumps(preprocessing or {}),
+    }
+    state = {k: v.detach().cpu().float().contiguous() for k, v in model.state_dict().items()}
+    temporary = Path(f"{os.fspath(path)}.{os.getpid()}.tmp")
+    try:
+        save_file(state, temporary, metadata=header)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _open_safetensors(file: Path) -> Weights:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header = opened.metadata() or {}
+            state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is not a readable safetensors file ({error}): is it truncated?") from error
+    if header.get("format") != FORMAT:
+        raise UserError(f"{file} is a safetensors file, but not weights of DiffUIR (no {FORMAT!r} header)")
+    try:
+        schedule = json.loads(header["schedule"])
+        recipe, preprocessing = json.loads(header["recipe"]), json.loads(header["preprocessing"])
+        delta_end = float(schedule["delta_end"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} has a damaged header ({error!r}): export the weights again") from error
+    return Weights(_network(file, state), Schedule.release(delta_end), recipe, preprocessing)
+
+
+def _open_release(file: Path) -> Weights:
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{file} is not a readable PyTorch checkpoint ({reason})") from error
+    ema = checkpoint.get("ema") if isinstance(checkpoint, dict) else None
+    if not isinstance(ema, dict):
+        raise UserError(f"{file} is not a DiffUIR release checkpoint: it holds no averaged weights ('ema')")
+    state = {k.removeprefix(RELEASE_PREFIX): v for k, v in ema.items() if k.startswith(RELEASE_PREFIX)}
+    # The last increment is what tells one published schedule from another (FoundIR's is 1.4e-3).
+    delta = ema.get("ema_model.delta")
+    schedule = Schedule.release(float(delta[-1])) if isinstance(delta, Tensor) else Schedule.release()
+    return Weights(_network(file, state), schedule, recipe={"source": "release", "file": file.name})
+
+
+def _network(file: Path, state: dict[str, Tensor]) -> UNet:
+    """The variant whose parameters have just these names and shapes, filled with them."""
+    shapes = {key: tuple(value.shape) for key, value in state.items() if isinstance(value, Tensor)}
+    for name in VARIANTS:
+        with torch.device("meta"):
+            model = build(name)
+        wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        if wanted == shapes:
+            break
+    else:
+        raise UserError(
+            f"{file} holds {len(shapes)} tensors that fit none of the variants {', '.join(VARIANTS)}: "
+            "it is incomplete or of another model"
+        )
+    if not all(bool(value.isfinite().all()) for value in state.values()):
+        raise UserError(f"{file} holds values that are not finite numbers: the file is damaged")
+    model = build(name)
+    model.load_state_dict(state)
+    return model.eval().requires_grad_(False)
