@@ -1,0 +1,137 @@
+"""What the five degradations share: checks, random fields, lines drawn between pixels, and the sRGB curve.
+
+Everything is NumPy on one thread, so the same seed gives the same bytes whatever PyTorch's generator or the
+number of threads is.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Photo = NDArray[np.uint8]
+Field = NDArray[np.float32]
+
+# The curve back to 8 bits is a table over sqrt(linear): dense where the curve is steep, within 0.01 grey levels.
+_CURVE_STEPS = 1 << 15
+
+
+def check_photo(clean: Any) -> Photo:
+    """The photo itself if it is uint8 of shape (H, W, 3) with H, W >= 1; else ValueError."""
+    if not isinstance(clean, np.ndarray) or clean.dtype != np.uint8 or clean.ndim != 3 or clean.shape[2] != 3:
+        got = f"{clean.dtype} {clean.shape}" if isinstance(clean, np.ndarray) else type(clean).__name__
+        raise ValueError(f"a photo must be a uint8 array of shape (H, W, 3), not {got}")
+    if 0 in clean.shape:
+        raise ValueError(f"a photo must have at least one pixel, not shape {clean.shape}")
+    return clean
+
+
+def require_range(owner: object, name: str, low: float, high: float) -> None:
+    """ValueError unless low <= owner.name <= high; for a tuple, each of its values."""
+    value = getattr(owner, name)
+    for item in value if isinstance(value, tuple) else (value,):
+        if not low <= item <= high:
+            raise ValueError(f"{type(owner).__name__}.{name} must be in [{low:g}, {high:g}], not {item:g}")
+
+
+def generators(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """(for the parameters, for the picture): two independent streams of one seed >= 0.
+
+    Drawing other parameters, or giving them, leaves the stream that paints the picture as it is.
+    """
+    return np.random.default_rng((seed, 0)), np.random.default_rng((seed, 1))
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """One number in [low, high], uniform in its logarithm."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def to_photo(levels: Field) -> Photo:
+    """Grey levels in [0, 255], any float -> uint8, rounded and clipped."""
+    rounded: Photo = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return rounded
+
+
+def resize(field: Field, height: int, width: int) -> Field:
+    """(h, w) float32 -> (height, width) float32, bilinear, antialiased when it shrinks."""
+    picture = Image.fromarray(np.ascontiguousarray(field, dtype=np.float32))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32)
+
+
+def smooth_field(rng: np.random.Generator, height: int, width: int, cells: float) -> Field:
+    """(height, width) float32 in [0, 1]: noise of about `cells` bumps along the longer side."""
+    longer = max(height, width)
+    rows = max(2, round(cells * height / longer) + 1)
+    columns = max(2, round(cells * width / longer) + 1)
+    coarse = Image.fromarray(rng.random((rows, columns), dtype=np.float32))
+    fine = coarse.resize((width, height), Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(fine, dtype=np.float32), 0.0, 1.0)
+
+
+def gaussian_blur(field: Field, sigma: float) -> Field:
+    """(H, W) float32 blurred by a Gaussian of `sigma` pixels, edges replicated; under 0.2 nothing changes."""
+    if sigma < 0.2:
+        return field
+    radius = max(1, int(np.ceil(2.5 * sigma)))
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    taps = (taps / taps.sum()).astype(np.float32)
+    for axis in (0, 1):
+        size = field.shape[axis]
+        padding = [(radius, radius) if a == axis else (0, 0) for a in (0, 1)]
+        padded = np.pad(field, padding, mode="edge")
+        total = np.zeros_like(field)
+        for i, tap in enumerate(taps):
+            total += tap * (padded[i : i + size] if axis == 0 else padded[:, i : i + size])
+        field = total
+    return field
+
+
+def splat(height: int, width: int, y: NDArray[Any], x: NDArray[Any], weight: NDArray[Any]) -> Field:
+    """(height, width) float32: `weight` of each point (y, x), in pixels, shared by its four neighbours.
+
+    Points outside fall off the picture. Arrays of any one shape.
+    """
+    inside = (y > -1) & (y < height) & (x > -1) & (x < width)
+    y, x, weight = y[inside], x[inside], weight[inside]
+    row, column = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
+    dy, dx = y - row, x - column
+    stride = width + 2
+    corner = (row + 1) * stride + column + 1
+    canvas = np.zeros((height + 2) * stride)
+    shares: Iterable[tuple[int, NDArray[Any]]] = (
+        (0, (1 - dy) * (1 - dx)),
+        (1, (1 - dy) * dx),
+        (stride, dy * (1 - dx)),
+        (stride + 1, dy * dx),
+    )
+    for offset, share in shares:
+        canvas += np.bincount(corner + offset, weights=weight * share, minlength=canvas.size)
+    return canvas.reshape(height + 2, stride)[1:-1, 1:-1].astype(np.float32)
+
+
+def _to_linear(srgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def _to_srgb(linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+_LINEAR = _to_linear(np.arange(256) / 255.0).astype(np.float32)
+_LEVELS = (255 * _to_srgb((np.arange(_CURVE_STEPS + 1) / _CURVE_STEPS) ** 2)).astype(np.float32)
+
+
+def to_linear(photo: Photo) -> Field:
+    """uint8 sRGB -> linear light in [0, 1], float32 (IEC 61966-2-1)."""
+    linear: Field = _LINEAR[photo]
+    return linear
+
+
+def from_linear(linear: Field) -> Field:
+    """Linear light, clipped to [0, 1] -> sRGB grey levels in [0, 255], float32, not rounded (IEC 61966-2-1)."""
+    index = np.rint(np.sqrt(np.clip(linear, 0.0, 1.0)) * _CURVE_STEPS).astype(np.int32)
+    levels: Field = _LEVELS[index]
+    return levels

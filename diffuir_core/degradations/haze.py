@@ -1,0 +1,142 @@
+"""Haze: the atmospheric scattering model over a depth made up for the photo.
+
+    I = J t + A (1 - t),    t = exp(-beta d)
+
+J is the clean photo, A the airlight, d in [0, 1] the depth, beta the optical depth of the farthest point
+(Koschmieder 1924; Narasimhan & Nayar, IJCV 2002). It is applied to the 8 bit sRGB values, as the data sets of
+RESIDE do (Li et al., "Benchmarking Single-Image Dehazing and Beyond", IEEE TIP 2019).
+
+A photo comes without its depth, so one is made up: far towards the top with a horizon at a random height, smooth
+relief, and a part that follows the brightness of large regions; a guided filter (He & Sun, "Fast Guided
+Filter", arXiv 1505.00996) then lays its steps onto the edges of the photo.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._fields import (
+    Field,
+    Photo,
+    check_photo,
+    generators,
+    log_uniform,
+    require_range,
+    resize,
+    smooth_field,
+    to_photo,
+)
+
+# The made-up depth is laid out on a grid of this many points along the longer side, and filtered there.
+_GRID = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class HazeParams:
+    """One haze; ValueError names a field out of its range."""
+
+    beta: float
+    """Optical depth at d = 1, [0, 5]: 0 is clear air."""
+    airlight: tuple[float, float, float]
+    """Colour of the haze, RGB of full white, each [0.4, 1]."""
+    near: float
+    """The least depth in the photo, [0, 1]."""
+    far: float
+    """The greatest depth in the photo, [near, 1]; near == far is a flat scene."""
+    gradient: float
+    """Share of the depth that grows towards the top, [0, 1]."""
+    relief: float
+    """Share that is smooth and random, [0, 1]."""
+    regions: float
+    """Share that follows the photo's own regions, [-1, 1]; positive takes bright for far."""
+    horizon: float
+    """Where the growth towards the top ends, of the height from the top, [-2, 0.95]; negative is outside."""
+
+    def __post_init__(self) -> None:
+        require_range(self, "beta", 0, 5)
+        require_range(self, "airlight", 0.4, 1)
+        require_range(self, "near", 0, 1)
+        require_range(self, "far", self.near, 1)
+        require_range(self, "gradient", 0, 1)
+        require_range(self, "relief", 0, 1)
+        require_range(self, "regions", -1, 1)
+        require_range(self, "horizon", -2, 0.95)
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Self:
+        """A random haze: one in eight nearly none, one in six over a flat scene, the others light to dense."""
+        nearly_none = rng.random() < 0.125
+        near = float(0.05 + 0.65 * rng.random() ** 2)
+        flat = rng.random() < 1 / 6
+        # Data sets haze by day with grey light; smog, dust and dusk are darker and have a colour.
+        by_day = rng.random() < 0.85
+        cast = rng.normal(0, 0.02 if by_day else 0.06, 3) * (rng.random() < 0.5 or not by_day)
+        light = np.clip(rng.uniform(0.7, 1) + cast if by_day else rng.uniform(0.4, 0.8) + cast, 0.4, 1)
+        return cls(
+            beta=float(rng.uniform(0.01, 0.15) if nearly_none else log_uniform(rng, 0.35, 3.2)),
+            airlight=(float(light[0]), float(light[1]), float(light[2])),
+            near=near,
+            far=near if flat else float(near + (1 - near) * np.sqrt(rng.random())),
+            gradient=float(rng.uniform(0, 1)),
+            relief=float(rng.uniform(0, 0.6)),
+            regions=float(rng.uniform(-0.4, 0.9)),
+            horizon=float(rng.uniform(-1.5, 0.7)),
+        )
+
+
+def haze(clean: Photo, seed: int, params: HazeParams | None = None) -> Photo:
+    """`clean`, uint8 (H, W, 3) RGB, in haze: the same shape and type. A pure function of its arguments.
+
+    seed >= 0 lays out the depth and, without `params`, draws them too. ValueError if `clean` is no such photo.
+    """
+    check_photo(clean)
+    parameters, rng = generators(seed)
+    if params is None:
+        params = HazeParams.draw(parameters)
+    transmission = np.exp(-np.float32(params.beta) * depth(clean, params, rng))[:, :, None]
+    airlight = 255 * np.asarray(params.airlight, np.float32)
+    return to_photo(airlight + transmission * (clean - airlight))
+
+
+def depth(clean: Photo, params: HazeParams, rng: np.random.Generator) -> Field:
+    """A plausible depth of the photo, (H, W) float32 in [params.near, params.far]."""
+    height, width = clean.shape[:2]
+    if params.near == params.far:
+        return np.full((height, width), params.near, np.float32)
+    scale = min(1.0, _GRID / max(height, width))
+    rows, columns = max(2, round(height * scale)), max(2, round(width * scale))
+    luminance: Field = clean @ (np.array([0.299, 0.587, 0.114], np.float32) / np.float32(255))
+    guide = resize(luminance, rows, columns)
+
+    level = np.linspace(0, 1, rows, dtype=np.float32)[:, None]
+    rise = np.clip((1 - level) / (1 - params.horizon), 0, 1) ** 2
+    coarse: Field = params.gradient * rise + params.relief * smooth_field(rng, rows, columns, 3)
+    coarse = coarse + np.float32(params.regions) * _box(guide, 2)
+    slope, offset = _guided(coarse, guide)
+    laid = resize(slope, height, width) * luminance + resize(offset, height, width)
+    low, high = float(laid.min()), float(laid.max())
+    unit = (laid - np.float32(low)) / np.float32(max(high - low, 1e-6))
+    return (params.near + (params.far - params.near) * unit).astype(np.float32)
+
+
+def _guided(target: Field, guide: Field) -> tuple[Field, Field]:
+    """The guided filter's local line target = slope guide + offset, each (h, w) float32, smoothed."""
+    radius, regularisation = 3, 0.01
+    mean, mean_target = _box(guide, radius), _box(target, radius)
+    variance = _box(guide * guide, radius) - mean * mean
+    covariance = _box(guide * target, radius) - mean * mean_target
+    slope = covariance / (variance + regularisation)
+    return _box(slope.astype(np.float32), radius), _box(
+        (mean_target - slope * mean).astype(np.float32), radius
+    )
+
+
+def _box(field: Field, radius: int) -> Field:
+    """Mean over (2 radius + 1)^2, edges replicated, (h, w) float32."""
+    size = 2 * radius + 1
+    padded: NDArray[np.float64] = np.pad(field.astype(np.float64), radius + 1, mode="edge")[:-1, :-1]
+    total = padded.cumsum(0).cumsum(1)
+    area = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
+    return (area / size**2).astype(np.float32)

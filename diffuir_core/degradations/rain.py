@@ -1,0 +1,181 @@
+"""Rain: layers of streaks in front of the photo, and the veil that distant drops merge into.
+
+    O = (1 - a) (B + S - screen B S) + a A
+
+B is the clean photo in [0, 1], S the sum of the streak layers (Yang et al., "Deep Joint Rain Detection and
+Removal from a Single Image", CVPR 2017, Eq. 2: several directions overlap in heavy rain, and distant rain
+accumulates to a mist of light A with opacity a). `screen` goes from plain addition (0, as in Rain100L and
+Rain100H) to a screen blend (1). It is applied to the 8 bit sRGB values, as those data sets do.
+
+Each streak is a line of its own angle, length and brightness: the image of a drop that falls during the
+exposure (Garg & Nayar, "Vision and Rain", IJCV 2007), brightest in its middle.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from ._fields import (
+    Field,
+    Photo,
+    check_photo,
+    gaussian_blur,
+    generators,
+    log_uniform,
+    require_range,
+    smooth_field,
+    splat,
+    to_photo,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreakLayer:
+    """Streaks at one distance from the camera; ValueError names a field out of its range."""
+
+    angle: float
+    """Direction from the vertical, degrees, [-80, 80]; positive leans to the right going down."""
+    spread: float
+    """Standard deviation of the single streaks' angles, degrees, [0, 20]."""
+    length: float
+    """Mean length, pixels, [1, 200]."""
+    width: float
+    """Full width at half maximum, pixels, [1, 12]."""
+    coverage: float
+    """Area of all streaks over the area of the photo, [0, 3]; over 1 they overlap everywhere."""
+    intensity: float
+    """Brightness of the brightest streak's middle, of full white, [0, 1]."""
+
+    def __post_init__(self) -> None:
+        require_range(self, "angle", -80, 80)
+        require_range(self, "spread", 0, 20)
+        require_range(self, "length", 1, 200)
+        require_range(self, "width", 1, 12)
+        require_range(self, "coverage", 0, 3)
+        require_range(self, "intensity", 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RainParams:
+    """One rain; ValueError names a field out of its range."""
+
+    layers: tuple[StreakLayer, ...]
+    """One to eight layers."""
+    screen: float
+    """0 adds the streaks, 1 screens them (they vanish on white), [0, 1]."""
+    unevenness: float
+    """How much the streaks' brightness changes over the photo, [0, 1]."""
+    tint: tuple[float, float, float]
+    """The streaks' colour, RGB, each [0.8, 1]."""
+    veil: float
+    """Opacity of the accumulated distant rain, [0, 0.8]."""
+    airlight: float
+    """Brightness of that veil, of full white, [0.4, 1]."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.layers) <= 8:
+            raise ValueError(f"RainParams.layers must hold 1 to 8 layers, not {len(self.layers)}")
+        require_range(self, "screen", 0, 1)
+        require_range(self, "unevenness", 0, 1)
+        require_range(self, "tint", 0.8, 1)
+        require_range(self, "veil", 0, 0.8)
+        require_range(self, "airlight", 0.4, 1)
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Self:
+        """A random rain: one in eight nearly none, three light, four or five heavy with up to five directions."""
+        kind = rng.random()
+        layers: tuple[StreakLayer, ...]
+        if kind < 0.125:
+            layers = (_draw_layer(rng, coverage=(0.002, 0.03), intensity=(0.03, 0.25), width=(1.0, 1.8)),)
+        elif kind < 0.42:
+            layers = tuple(
+                _draw_layer(rng, coverage=(0.02, 0.3), intensity=(0.12, 0.6), width=(1.0, 3.0))
+                for _ in range(1 + (rng.random() < 0.25))
+            )
+        else:
+            main = rng.normal(0, 15)
+            layers = tuple(
+                _draw_layer(rng, coverage=(0.08, 0.8), intensity=(0.15, 0.85), width=(1.0, 4.5), around=main)
+                for _ in range(rng.integers(1, 6))
+            )
+        veiled = kind >= 0.3 and rng.random() < 0.4
+        return cls(
+            layers=layers,
+            screen=float(rng.choice([0.0, rng.random(), 1.0], p=[0.5, 0.3, 0.2])),
+            unevenness=float(rng.uniform(0, 0.8)),
+            tint=(float(rng.uniform(0.93, 1)), float(rng.uniform(0.96, 1)), 1.0),
+            veil=float(rng.uniform(0.02, 0.4)) if veiled else 0.0,
+            airlight=float(rng.uniform(0.6, 1)),
+        )
+
+
+def _draw_layer(
+    rng: np.random.Generator,
+    *,
+    coverage: tuple[float, float],
+    intensity: tuple[float, float],
+    width: tuple[float, float],
+    around: float = 0.0,
+) -> StreakLayer:
+    thickness = log_uniform(rng, *width)
+    return StreakLayer(
+        angle=float(np.clip(around + rng.normal(0, 18), -80, 80)),
+        spread=log_uniform(rng, 0.3, 6),
+        length=float(np.clip(thickness * log_uniform(rng, 5, 40), 4, 120)),
+        width=thickness,
+        coverage=log_uniform(rng, *coverage),
+        intensity=log_uniform(rng, *intensity),
+    )
+
+
+def rain(clean: Photo, seed: int, params: RainParams | None = None) -> Photo:
+    """`clean`, uint8 (H, W, 3) RGB, in the rain: the same shape and type. A pure function of its arguments.
+
+    seed >= 0 places the streaks and, without `params`, draws them too. ValueError if `clean` is no such photo.
+    """
+    check_photo(clean)
+    parameters, rng = generators(seed)
+    if params is None:
+        params = RainParams.draw(parameters)
+    height, width = clean.shape[:2]
+    streaks = np.zeros((height, width), np.float32)
+    for layer in params.layers:
+        streaks += _streaks(layer, height, width, rng)
+    streaks *= 1 - params.unevenness * smooth_field(rng, height, width, 2)
+    light = streaks[:, :, None] * np.asarray(params.tint, np.float32)
+    dry = clean.astype(np.float32)
+    wet = dry + light * (255 - np.float32(params.screen) * dry)
+    if params.veil > 0:
+        opacity = params.veil * (0.7 + 0.3 * smooth_field(rng, height, width, 2))[:, :, None]
+        wet = np.minimum(wet, 255)
+        wet += opacity * (255 * np.float32(params.airlight) - wet)
+    return to_photo(wet)
+
+
+def _streaks(layer: StreakLayer, height: int, width: int, rng: np.random.Generator) -> Field:
+    """One layer, (height, width) float32 >= 0."""
+    margin = 0.65 * layer.length + layer.width
+    area = (height + 2 * margin) * (width + 2 * margin)
+    count = rng.poisson(layer.coverage * area / (0.9 * layer.length * layer.width))
+    y = rng.uniform(-margin, height + margin, count)
+    x = rng.uniform(-margin, width + margin, count)
+    angle = np.deg2rad(rng.normal(layer.angle, layer.spread, count))
+    length = layer.length * rng.uniform(0.5, 1.3, count)
+    brightness = layer.intensity * rng.uniform(0.4, 1, count)
+
+    samples = int(np.ceil(1.3 * layer.length)) + 1
+    along = (np.arange(samples) + 0.5) / samples - 0.5
+    taper = 1 - np.abs(2 * along) ** 3
+    # A line shared between pixels is about one pixel wide already; the blur adds what is missing.
+    sigma = np.sqrt(max((layer.width / 2.355) ** 2 - 1 / 6, 0.0))
+    peak = np.sqrt(2 * np.pi * (sigma**2 + 1 / 6))
+    line = splat(
+        height,
+        width,
+        y[:, None] + (length * np.cos(angle))[:, None] * along,
+        x[:, None] + (length * np.sin(angle))[:, None] * along,
+        (brightness * peak * length / samples)[:, None] * taper,
+    )
+    return gaussian_blur(line, float(sigma))
