@@ -1,0 +1,338 @@
+"""What a photo carries survives decode and encode, and what is no photo is refused with one sentence."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms
+
+from diffuir_core.imaging import FORMATS, ImageError, Limits, decode, encode
+
+TAG = ExifTags.Base
+
+
+def noise(height: int = 40, width: int = 56, channels: int = 3, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def smooth(height: int = 40, width: int = 56) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 4, y * 6, 255 - x * 2 - y * 2], -1).astype(np.uint8)
+
+
+def saved(picture: Image.Image, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def camera_exif(orientation: int = 1) -> bytes:
+    exif = Image.Exif()
+    exif[TAG.Orientation] = orientation
+    exif[TAG.Artist] = "someone"
+    exif[ExifTags.IFD.Exif] = {
+        TAG.DateTimeOriginal: "2020:01:02 03:04:05",
+        TAG.ExifImageWidth: 56,
+        TAG.ExifImageHeight: 40,
+    }
+    exif[ExifTags.IFD.GPSInfo] = {1: "N", 2: (47.0, 22.0, 11.0)}
+    return exif.tobytes()
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(np.mean((a.astype(float) - b.astype(float)) ** 2), 1e-9)))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_pixels_and_format_survive_a_round_trip(format: str) -> None:
+    pixels = smooth()
+    image = decode(saved(Image.fromarray(pixels), format, **({"quality": 95} if format == "JPEG" else {})))
+    assert (image.format, image.colour, image.alpha) == (format, "RGB", None)
+    assert image.pixels.dtype == np.uint8
+    again = decode(encode(image))
+    assert again.format == format
+    if format in ("JPEG", "WEBP"):
+        assert psnr(again.pixels, pixels) > 36
+    else:
+        assert np.array_equal(again.pixels, pixels)
+
+
+def test_jpeg_is_written_without_chroma_subsampling() -> None:
+    data = encode(decode(saved(Image.fromarray(noise()), "PNG")), "JPEG")
+    layers = Image.open(io.BytesIO(data)).layer
+    assert [layer[1:3] for layer in layers] == [(1, 1)] * 3
+
+
+def test_lossless_webp_stays_lossless() -> None:
+    pixels = noise()
+    data = encode(decode(saved(Image.fromarray(pixels), "WEBP", lossless=True)))
+    assert np.array_equal(decode(data).pixels, pixels)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_once(format: str, orientation: int) -> None:
+    upright = smooth()
+    # The stored picture is the upright one turned back by the inverse of what the tag asks for.
+    inverse = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]
+    stored = Image.fromarray(upright)
+    if inverse is not None:
+        stored = stored.transpose(Image.Transpose(inverse))
+    options = {"quality": 95, "subsampling": 0} if format == "JPEG" else {}
+    data = saved(stored, format, exif=orientation_only(orientation), **options)
+    image = decode(data)
+    assert image.pixels.shape == upright.shape
+    assert psnr(image.pixels, upright) > 36
+    written = Image.open(io.BytesIO(encode(image)))
+    assert written.getexif().get(TAG.Orientation, 1) == 1
+    assert psnr(decode(encode(image)).pixels, upright) > 35
+
+
+def orientation_only(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[TAG.Orientation] = orientation
+    return exif.tobytes()
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_is_kept_and_gps_is_dropped(format: str) -> None:
+    source = saved(Image.fromarray(smooth()), "JPEG", exif=camera_exif(6))
+    data = encode(decode(source), format)
+    exif = Image.open(io.BytesIO(data)).getexif()
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    assert exif[TAG.Artist] == "someone"
+    assert details[TAG.DateTimeOriginal] == "2020:01:02 03:04:05"
+    assert (details[TAG.ExifImageWidth], details[TAG.ExifImageHeight]) == (40, 56)
+    assert not exif.get_ifd(ExifTags.IFD.GPSInfo)
+    assert ExifTags.IFD.GPSInfo not in exif
+    assert decode(data).exif == decode(source).exif
+
+
+def test_damaged_exif_costs_the_metadata_not_the_photo() -> None:
+    good = saved(Image.fromarray(smooth()), "JPEG", exif=camera_exif())
+    at = good.index(b"Exif\0\0") + 6
+    image = decode(good[:at] + b"\xff" * 8 + good[at + 8 :])
+    assert image.pixels.shape == (40, 56, 3)
+    assert image.exif is None
+    assert any("EXIF" in note for note in image.notes)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_icc_profile_is_kept(format: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = decode(saved(Image.fromarray(smooth()), format, icc_profile=profile))
+    assert image.icc_profile == profile
+    assert Image.open(io.BytesIO(encode(image))).info["icc_profile"] == profile
+
+
+def test_a_grey_profile_is_not_written_to_a_colour_file() -> None:
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[16:20] = b"GRAY"
+    grey = Image.fromarray(smooth()[..., 0])
+    image = decode(saved(grey, "PNG", icc_profile=bytes(profile)))
+    assert Image.open(io.BytesIO(encode(image))).info["icc_profile"] == bytes(profile)
+    assert "icc_profile" not in Image.open(io.BytesIO(encode(image, "WEBP"))).info
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "BMP"])
+def test_alpha_is_kept_apart_and_written_back(format: str) -> None:
+    values = noise(channels=4)
+    image = decode(saved(Image.fromarray(values), "PNG"))
+    image = decode(encode(replace(image, format=format, lossless=True)))
+    assert image.format == format
+    assert image.pixels.shape == (40, 56, 3)
+    assert image.alpha is not None
+    assert np.array_equal(image.alpha, values[..., 3])
+    again = np.asarray(Image.open(io.BytesIO(encode(image))).convert("RGBA"))
+    assert np.array_equal(again, values)
+
+
+def test_jpeg_refuses_transparency() -> None:
+    with pytest.raises(ImageError, match="transparency"):
+        encode(decode(saved(Image.fromarray(noise(channels=4)), "PNG")), "JPEG")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "BMP"])
+def test_grey_comes_back_as_grey(format: str) -> None:
+    image = decode(saved(Image.fromarray(smooth()[..., 0]), format))
+    assert image.pixels.shape == (40, 56, 3)
+    tinted = image.pixels.copy()
+    tinted[..., 0] //= 2
+    again = Image.open(io.BytesIO(encode(image.with_pixels(tinted))))
+    assert again.mode == "L"
+    if format != "JPEG":
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode(image)))), smooth()[..., 0])
+
+
+def test_grey_with_alpha_comes_back_as_it_was() -> None:
+    values = noise(channels=2)
+    image = decode(saved(Image.fromarray(values, "LA"), "PNG"))
+    again = Image.open(io.BytesIO(encode(image)))
+    assert again.mode == "LA"
+    assert np.array_equal(np.asarray(again), values)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_keeps_its_values_where_nothing_changed(format: str) -> None:
+    values = np.random.default_rng(1).integers(0, 65536, (40, 56), dtype=np.uint16)
+    image = decode(saved(Image.fromarray(values), format))
+    assert np.array_equal(image.pixels[..., 0], np.round(values / 257))
+    again = np.asarray(Image.open(io.BytesIO(encode(image))))
+    assert again.dtype == np.uint16
+    assert np.array_equal(again, values)
+    brighter = image.with_pixels(np.minimum(image.pixels, 254) + np.uint8(1))
+    changed = np.asarray(Image.open(io.BytesIO(encode(brighter)))).astype(int)
+    moved = image.pixels[..., 0] < 255
+    assert np.array_equal(changed[moved], np.minimum(values[moved].astype(int) + 257, 65535))
+
+
+def test_sixteen_bit_colour_is_read_in_eight_bits_and_said_so() -> None:
+    high = noise()
+    rows = b"".join(b"\0" + np.repeat(row, 2, axis=-1).tobytes() for row in high)
+    image = decode(png(56, 40, rows, depth=16))
+    assert np.array_equal(image.pixels, high)
+    assert image.notes == ("its 16 bits per channel are reduced to 8",)
+
+
+def test_palette_comes_back_as_a_palette() -> None:
+    values = np.asarray([[0, 0, 0], [255, 0, 10], [3, 200, 7], [90, 90, 255]], np.uint8)[
+        np.random.default_rng(2).integers(0, 4, (40, 56))
+    ]
+    image = decode(saved(Image.fromarray(values).quantize(4), "PNG"))
+    assert image.colour == "P"
+    again = Image.open(io.BytesIO(encode(image)))
+    assert again.mode == "P"
+    assert np.array_equal(np.asarray(again.convert("RGB")), image.pixels)
+    many = Image.open(io.BytesIO(encode(image.with_pixels(smooth()))))
+    assert many.mode == "P"
+    assert psnr(np.asarray(many.convert("RGB")), smooth()) > 25
+
+
+def test_transparent_palette_keeps_its_alpha() -> None:
+    values = noise(channels=4)
+    values[...] = values[:1, :1]
+    values[:10] = (0, 0, 0, 0)
+    image = decode(saved(Image.fromarray(values).quantize(8, method=Image.Quantize.FASTOCTREE), "PNG"))
+    again = Image.open(io.BytesIO(encode(image)))
+    assert again.mode == "P"
+    assert image.alpha is not None
+    assert np.array_equal(np.asarray(again.convert("RGBA"))[..., 3], image.alpha)
+    assert image.alpha.min() == 0
+
+
+def test_cmyk_is_converted() -> None:
+    image = decode(saved(Image.fromarray(smooth()).convert("CMYK"), "JPEG", quality=95))
+    assert image.colour == "RGB"
+    assert psnr(image.pixels, smooth()) > 30
+    assert image.notes == ("converted from CMYK to RGB",)
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
+def test_of_an_animation_the_first_frame_is_taken_and_said_so(format: str) -> None:
+    frames = [Image.fromarray(smooth()), Image.fromarray(255 - smooth())]
+    options = {"lossless": True} if format == "WEBP" else {}
+    image = decode(saved(frames[0], format, save_all=True, append_images=frames[1:], **options))
+    assert np.array_equal(image.pixels, smooth())
+    assert image.notes == ("only the first of its frames is kept",)
+
+
+def test_a_jpeg_with_a_second_picture_behind_it_is_a_jpeg() -> None:
+    frames = [Image.fromarray(smooth()), Image.fromarray(255 - smooth())]
+    image = decode(saved(frames[0], "MPO", save_all=True, append_images=frames[1:], quality=95))
+    assert image.format == "JPEG"
+    assert psnr(image.pixels, smooth()) > 30
+    assert image.notes == ("only the first of its frames is kept",)
+    assert decode(encode(image)).notes == ()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.9])
+def test_truncated_files_are_refused(format: str, kept: float) -> None:
+    data = saved(Image.fromarray(noise(120, 160)), format)
+    with pytest.raises(ImageError):
+        decode(data[: int(len(data) * kept)])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not a picture", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"],
+    ids=["empty", "text", "eps"],
+)
+def test_what_is_no_photo_is_refused(data: bytes) -> None:
+    with pytest.raises(ImageError):
+        decode(data)
+
+
+@pytest.mark.parametrize("format", ["GIF", "PPM", "ICO", "TGA", "PCX", "JPEG2000"])
+def test_other_formats_are_refused(format: str) -> None:
+    with pytest.raises(ImageError, match="not a JPEG"):
+        decode(saved(Image.fromarray(smooth()), format))
+
+
+def test_a_bomb_is_refused_by_its_header() -> None:
+    with pytest.raises(ImageError, match="pixels"):
+        decode(png(50_000, 50_000, b""))
+    with pytest.raises(ImageError, match="32,768"):
+        decode(png(40_000, 10, b""))
+
+
+def test_limits_are_the_callers_to_set() -> None:
+    data = saved(Image.fromarray(smooth()), "PNG")
+    for limits in (Limits(max_bytes=100), Limits(max_pixels=40 * 56 - 1), Limits(max_side=55)):
+        with pytest.raises(ImageError, match="limit"):
+            decode(data, limits)
+    exact = Limits(max_bytes=len(data), max_pixels=40 * 56, max_side=56)
+    assert decode(data, exact).pixels.shape == (40, 56, 3)
+
+
+def test_float_samples_are_refused() -> None:
+    with pytest.raises(ImageError, match="of the kind F"):
+        decode(saved(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"))
+
+
+# Pillow warns of damage that it steps over.
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_mutated_files_decode_or_are_refused_and_nothing_else() -> None:
+    random = np.random.default_rng(3)
+    sources = [saved(Image.fromarray(noise(24, 24)), format) for format in FORMATS]
+    sources.append(saved(Image.fromarray(smooth()), "JPEG", exif=camera_exif(5)))
+    outcomes = {"decoded": 0, "refused": 0}
+    for round_ in range(600):
+        data = bytearray(sources[round_ % len(sources)])
+        for at in random.integers(0, min(len(data), 400), 4):
+            data[at] = random.integers(0, 256)
+        reason = ""
+        try:
+            encode(decode(bytes(data)))
+        except ImageError as error:
+            reason = str(error)
+        assert "\n" not in reason
+        outcomes["refused" if reason else "decoded"] += 1
+    assert min(outcomes.values()) > 50
+
+
+def test_other_shapes_are_not_taken_back() -> None:
+    image = decode(saved(Image.fromarray(smooth()), "PNG"))
+    with pytest.raises(ValueError, match="size must stay"):
+        image.with_pixels(smooth(41, 56))
+
+
+def png(width: int, height: int, rows: bytes, depth: int = 8) -> bytes:
+    """A truecolour PNG written by hand, so that its header can say what no encoder would."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
