@@ -1,0 +1,118 @@
+"""Which image, crop, flip and degradation every slot of every batch holds: a pure function of (seed, batch).
+
+Nothing here depends on the number of workers, on restarts or on the storage (guarantee 2): a batch is drawn up
+whole, and a worker takes its slots of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from diffuir_core.degradations import TASKS
+
+SHARES: Mapping[str, float] = {"haze": 0.4, "rain": 0.2, "snow": 0.2, "low_light": 0.1, "blur": 0.1}
+"""The share of each task in every global batch (section 4.2)."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One image of a batch: item `index` of `task`, the `seed` of its crop, flips, degradation, time and noise."""
+
+    task: str
+    index: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training: `batches` global batches of `batch` images with crops of `crop` pixels."""
+
+    batches: int
+    batch: int
+    crop: int
+
+
+def quotas(batch: int, shares: Mapping[str, float] = SHARES) -> dict[str, int]:
+    """How many images of each task a global batch of that size holds.
+
+    Raises `ValueError` where the shares don't sum to 1 or don't give whole images.
+    """
+    if abs(sum(shares.values()) - 1) > 1e-9:
+        raise ValueError(f"the shares of the tasks sum to {sum(shares.values()):g}, not to 1")
+    counts = {task: share * batch for task, share in shares.items()}
+    for task, count in counts.items():
+        if abs(count - round(count)) > 1e-9:
+            raise ValueError(
+                f"a batch of {batch} would hold {count:g} images of {task}: choose a whole number"
+            )
+    return {task: round(count) for task, count in counts.items()}
+
+
+class Mixture:
+    """The plan of a training run.
+
+    stages: what is trained in turn. sizes: how many items each task has. shares: of each task in a batch.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        stages: Sequence[Stage],
+        sizes: Mapping[str, int],
+        shares: Mapping[str, float] = SHARES,
+    ) -> None:
+        self.seed = seed
+        self.stages = tuple(stages)
+        self.sizes = dict(sizes)
+        self.quotas = [quotas(stage.batch, shares) for stage in self.stages]
+
+    def __len__(self) -> int:
+        return sum(stage.batches for stage in self.stages)
+
+    def stage(self, batch: int) -> Stage:
+        """The stage that global batch number `batch` (from 0) belongs to."""
+        return self.stages[self._locate(batch)[0]]
+
+    def slots(self, batch: int) -> list[Slot]:
+        """The slots of global batch number `batch`, tasks interleaved so that every worker gets some of each."""
+        stage, within = self._locate(batch)
+        seeds = np.random.SeedSequence((self.seed, batch)).generate_state(self.stages[stage].batch, np.uint64)
+        drawn = [
+            (task, j)
+            for task in TASKS
+            for j in self._items(
+                task, self._drawn_before(task, stage, within), self.quotas[stage].get(task, 0)
+            )
+        ]
+        return [Slot(task, item, int(s)) for (task, item), s in zip(drawn, seeds, strict=True)]
+
+    def _locate(self, batch: int) -> tuple[int, int]:
+        if not 0 <= batch < len(self):
+            raise IndexError(f"batch {batch} of {len(self)}")
+        for i, stage in enumerate(self.stages):
+            if batch < stage.batches:
+                return i, batch
+            batch -= stage.batches
+        raise AssertionError
+
+    def _drawn_before(self, task: str, stage: int, within: int) -> int:
+        earlier = sum(
+            s.batches * q.get(task, 0) for s, q in zip(self.stages[:stage], self.quotas, strict=False)
+        )
+        return earlier + within * self.quotas[stage].get(task, 0)
+
+    def _items(self, task: str, start: int, count: int) -> Iterator[int]:
+        """Items number start .. start+count-1 of the task's endless sequence: one permutation after another."""
+        size = self.sizes[task]
+        for position in range(start, start + count):
+            epoch, place = divmod(position, size)
+            yield int(_permutation(self.seed, TASKS.index(task), epoch, size)[place])
+
+
+@lru_cache(maxsize=16)
+def _permutation(seed: int, task: int, epoch: int, size: int) -> np.ndarray:
+    return np.random.default_rng((seed, task, epoch)).permutation(size)

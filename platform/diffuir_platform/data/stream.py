@@ -1,0 +1,102 @@
+"""The stream: Ray Data makes the batches up on CPU workers, in order, and hands a trainer its share of each.
+
+One row of the data set is one global batch, and what it holds follows from its number; so the stream starts at any
+batch without reading those before it, and quotas are exact however rows are scheduled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+
+from ..pacing import pace
+from .mixture import Mixture, Slot
+from .samples import load_slot
+from .sources import Source
+
+ROWS_PER_BLOCK = 4
+MAX_BLOCKS = 10_000
+AHEAD_BYTES = 256 * 2**20
+"""How far loading may run ahead of a trainer, in bytes of batches: on a small machine they share the cores."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker gets of global batch number `batch`: n of its images.
+
+    degraded, clean: uint8 (n, crop, crop, 3). slots: what each is. total: images in the whole batch.
+    """
+
+    batch: int
+    degraded: np.ndarray
+    clean: np.ndarray
+    slots: list[Slot]
+    total: int
+
+
+class LoadShare:
+    """Row {"id": batch number} -> the pixels of this worker's slots of that batch; runs on the data workers."""
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        sources: Mapping[str, Sequence[Source]],
+        start: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.mixture = mixture
+        self.sources = sources
+        self.start = start
+        self.rank = rank
+        self.world_size = world_size
+
+    def slots(self, batch: int) -> list[Slot]:
+        return self.mixture.slots(batch)[self.rank :: self.world_size]
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        batch = self.start + int(row["id"])
+        crop = self.mixture.stage(batch).crop
+        pairs = [load_slot(slot, self.sources[slot.task][slot.index], crop) for slot in self.slots(batch)]
+        return {
+            "batch": batch,
+            "degraded": np.stack([degraded for degraded, _ in pairs]),
+            "clean": np.stack([clean for _, clean in pairs]),
+        }
+
+
+def shares_of_batches(
+    mixture: Mixture,
+    sources: Mapping[str, Sequence[Source]],
+    start: int,
+    rank: int,
+    world_size: int,
+    data_tasks: int = 2,
+    prefetch: int = 4,
+) -> Iterator[Share]:
+    """This worker's share of every global batch from number `start` on, in order, loaded ahead of their use.
+
+    data_tasks: how many tasks load for this worker at once. prefetch: batches fetched to the worker's own machine.
+    """
+    count = len(mixture) - start
+    if count <= 0:
+        return
+    load = LoadShare(mixture, sources, start, rank, world_size)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    pace(context)
+    options = context.execution_options
+    options.preserve_order = True
+    options.resource_limits = options.resource_limits.copy(object_store_memory=AHEAD_BYTES)
+    blocks = min(math.ceil(count / ROWS_PER_BLOCK), MAX_BLOCKS)
+    tasks = ray.data.TaskPoolStrategy(size=data_tasks)
+    rows = ray.data.range(count, override_num_blocks=blocks).map(load, compute=tasks)
+    for row in rows.iter_batches(batch_size=1, prefetch_batches=prefetch):
+        batch = int(row["batch"][0])
+        total = mixture.stage(batch).batch
+        yield Share(batch, row["degraded"][0], row["clean"][0], load.slots(batch), total)

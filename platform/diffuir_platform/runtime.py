@@ -1,0 +1,146 @@
+"""A Ray to run on: one of our own on this machine, or a cluster that is already there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from diffuir_core.errors import UserError
+
+OBJECT_STORE_BYTES = 4 * 2**30
+"""Most that a local Ray takes for photos on their way, or 30% of the memory where that is less."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a pipeline may ask Ray for."""
+
+    models: int
+    """Processes that hold a model each."""
+    model_cpus: float
+    model_gpus: float
+    model_threads: int | None
+    """Threads for the arithmetic of one model; None leaves it to Ray (as many as `model_cpus`)."""
+    io_tasks: int
+    """Tasks that read or write at once."""
+
+
+@contextmanager
+def ray_session(
+    address: str | None = None, device: str = "auto", photos: int | None = None
+) -> Iterator[Resources]:
+    """A running Ray and what it offers: a quiet local one, shut down at the end, or the cluster at `address`.
+
+    A Ray that this process has already started is used as it is and left running. device: "cpu" leaves the
+    GPUs alone. photos: how many there are to do, so that one photo does not wait for the start of processes that
+    it has no use for. Raises UserError where `address` does not answer.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    owned = not ray.is_initialized()
+    io_tasks = min(_cores(), photos or _cores())
+    if owned and address is None:
+        _start_local(io_tasks)
+    elif owned:
+        _join(str(address))
+    try:
+        _quiet_data_logs()
+        yield _local_resources(io_tasks, device) if address is None else _cluster_resources(device)
+    finally:
+        if owned:
+            ray.shutdown()
+
+
+def _start_local(io_tasks: int) -> None:
+    """Start Ray here; once more where it missed its own fixed 30 s, as on a machine busy with something else."""
+    import ray
+
+    # Without this Ray writes a token into the home folder, which later makes `ray job submit` fail.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for attempt in (1, 2):
+        try:
+            ray.init(
+                address="local",
+                # Logical CPUs: the model's process takes one; reading and writing never wait for each other.
+                num_cpus=1 + io_tasks + 1,
+                object_store_memory=min(OBJECT_STORE_BYTES, int(memory * 0.3)),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as error:
+            ray.shutdown()
+            if "timed out" not in str(error):
+                raise
+            if attempt == 2:
+                message = "Ray did not start on this machine within a minute: try again when it is less busy"
+                raise UserError(message) from error
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        message = f"no Ray cluster answers at {address} ({error}): check --address or leave it out"
+        raise UserError(" ".join(message.split())) from error
+
+
+def _local_resources(io_tasks: int, device: str) -> Resources:
+    import ray
+
+    offered = ray.cluster_resources()
+    gpus = 0 if device == "cpu" else int(offered.get("GPU", 0))
+    models = max(1, gpus)
+    return Resources(
+        models=models,
+        # A Ray that somebody else started may have a single CPU, which reading and writing need.
+        model_cpus=0 if gpus or offered.get("CPU", 0) < 2 else 1,
+        model_gpus=min(1, gpus),
+        model_threads=int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // models)),
+        io_tasks=io_tasks,
+    )
+
+
+def _cluster_resources(device: str) -> Resources:
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus = [int(node.get("CPU", 0)) for node in nodes]
+    gpus = 0 if device == "cpu" else int(sum(node.get("GPU", 0) for node in nodes))
+    # Without GPUs each model takes half of the largest node, so that reading and writing always find room.
+    model_cpus = 0 if gpus else max(cpus, default=0) // 2
+    return Resources(
+        models=gpus or max(1, sum(count >= model_cpus > 0 for count in cpus)),
+        model_cpus=model_cpus,
+        model_gpus=min(1, gpus),
+        model_threads=None if model_cpus else 1,
+        io_tasks=max(1, sum(cpus) // 4),
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quiet_data_logs() -> None:
+    """Keep Ray Data's plans and timings in its log file and off the terminal."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if type(handler).__name__ == "PlainRayHandler":
+            handler.setLevel(logging.CRITICAL)
+    # In Ray 2.60 nothing else can say max_restarts; and fewer photos than tasks is no fault.
+    warnings.filterwarnings("ignore", message="`ray_remote_args_fn`")
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks", category=UserWarning)

@@ -1,0 +1,187 @@
+"""The loop that every training worker runs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import torch
+from torch import Tensor, nn
+
+from diffuir_core import save_weights
+from diffuir_core.degradations import TASKS
+from diffuir_core.diffusion import residual_loss
+
+from ..data import Mixture, Share, shares_of_batches
+from ..tracking import Tracker
+from .panels import sample_panel
+from .settings import TrainConfig
+from .state import TrainState
+
+WEIGHTS_FILE = "weights.safetensors"
+
+
+def train_worker(setup: dict[str, Any]) -> None:
+    """What `TorchTrainer` runs on each worker.
+
+    setup: `config` (TrainConfig), `sources` (items by task), `tracker` (Tracker), `recipe` (for the header of the
+    exported weights).
+    """
+    config: TrainConfig = setup["config"]
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    if device.type == "cpu":
+        # Ray sets one thread per CPU it was asked for, which is a logical number here.
+        torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // world_size))
+    state = TrainState(config, device)
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            state.load(Path(folder))
+    network = ray.train.torch.prepare_model(state.model)
+    mixture = Mixture(
+        config.seed, config.batch_stages(), {t: len(s) for t, s in setup["sources"].items()}, config.mixture
+    )
+    tracker: Tracker | None = setup["tracker"] if rank == 0 else None
+    meter = Meter(device, world_size)
+    shares = meter.waiting_for(
+        shares_of_batches(
+            mixture, setup["sources"], state.step * config.accumulate, rank, world_size, config.data_tasks
+        )
+    )
+    while state.step < config.steps:
+        for i in range(config.accumulate):
+            # DDP adds the workers' gradients up once a step, with the last batch.
+            alone = world_size > 1 and i < config.accumulate - 1
+            with network.no_sync() if alone else nullcontext():
+                meter.add(accumulate_gradients(network, state, next(shares), world_size))
+        norm = state.advance(network)
+        done = state.step == config.steps
+        metrics: dict[str, float] = {}
+        if done or state.step % config.log_every == 0:
+            metrics = {
+                "step": state.step,
+                "learning_rate": float(state.scheduler.get_last_lr()[0]),
+                "gradient_norm": norm,
+                **meter.drain(),
+            }
+            if tracker:
+                tracker.log(metrics, state.step)
+        if tracker and (done or state.step % config.panels_every == 0):
+            panel = sample_panel(state.averaged, state.schedule, mixture, setup["sources"])
+            tracker.log_image(panel, f"panels/step-{state.step:07d}.png")
+        if done or state.step % config.checkpoint_every == 0:
+            report_checkpoint(state, metrics, setup["recipe"], rank)
+        elif metrics:
+            ray.train.report(metrics)
+
+
+def accumulate_gradients(
+    network: nn.Module, state: TrainState, share: Share, world_size: int
+) -> dict[str, Tensor]:
+    """Add this worker's part of a global batch's gradient; returns the summed loss and the count of each task.
+
+    Each image weighs the same whatever the number of workers: DDP averages over workers, so a worker's sum is
+    scaled by world_size / (images in the global batch).
+    """
+    config, device = state.config, next(state.model.parameters()).device
+    degraded, clean = (as_signal(pixels, device) for pixels in (share.degraded, share.clean))
+    t, noise = draw_diffusion(share, device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(config, device)):
+        losses = residual_loss(network, state.schedule, clean, degraded, t, noise)
+    (losses.sum() * (world_size / (share.total * config.accumulate))).backward()
+    task = torch.tensor([TASKS.index(slot.task) for slot in share.slots], device=device)
+    sums = torch.zeros(len(TASKS), device=device).index_add_(0, task, losses.detach())
+    return {"loss": sums, "count": torch.bincount(task, minlength=len(TASKS)).float()}
+
+
+def as_signal(pixels: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 (n, H, W, 3) in 0 .. 255 -> float32 (n, 3, H, W) in [-1, 1], channels-last."""
+    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+def draw_diffusion(share: Share, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The time (n,) and noise (n, 3, H, W) of each image, drawn from its slot's own seed."""
+    n, H, W, _ = share.clean.shape
+    t = torch.empty(n, dtype=torch.int64)
+    noise = torch.empty((n, 3, H, W), device=device)
+    generator = torch.Generator(device)
+    for i, slot in enumerate(share.slots):
+        # The same seed feeds numpy for the crop; another generator's stream from it is unrelated.
+        generator.manual_seed(slot.seed % 2**63)
+        t[i] = slot.seed % 1000
+        noise[i].normal_(generator=generator)
+    return t.to(device), noise
+
+
+def uses_bfloat16(config: TrainConfig, device: torch.device) -> bool:
+    """Whether the network runs in bfloat16."""
+    return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+
+
+def report_checkpoint(
+    state: TrainState, metrics: dict[str, float], recipe: dict[str, Any], rank: int
+) -> None:
+    """Hand Ray Train a complete checkpoint, with the averaged weights beside the state, ready to restore with."""
+    if rank != 0:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        state.save(folder)
+        save_weights(
+            folder / WEIGHTS_FILE, state.averaged, state.schedule, {**recipe, "steps_done": state.step}
+        )
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(name))
+
+
+class Meter:
+    """Losses by task, throughput and the share of time spent waiting for data, since the last `drain`."""
+
+    def __init__(self, device: torch.device, world_size: int) -> None:
+        self.device = device
+        self.world_size = world_size
+        self._reset()
+
+    def add(self, sums: dict[str, Tensor]) -> None:
+        """Count one batch's share."""
+        self.totals += torch.stack((sums["loss"], sums["count"]))
+
+    def waiting_for(self, shares: Iterator[Share]) -> Iterator[Share]:
+        """`shares`, the time spent waiting for each counted."""
+        while True:
+            asked = time.perf_counter()
+            share = next(shares, None)
+            self.waited += time.perf_counter() - asked
+            if share is None:
+                return
+            yield share
+
+    def drain(self) -> dict[str, float]:
+        """The figures over all workers, which must all call it."""
+        elapsed = time.perf_counter() - self.since
+        if self.world_size > 1:
+            torch.distributed.all_reduce(self.totals)
+        loss, count = self.totals.cpu().double()
+        figures = {
+            "loss": float(loss.sum() / count.sum()),
+            "images_per_second": float(count.sum()) / elapsed,
+            "data_wait_share": self.waited / elapsed,
+        }
+        figures |= {f"loss_{t}": float(loss[i] / count[i]) for i, t in enumerate(TASKS) if count[i] > 0}
+        self._reset()
+        return figures
+
+    def _reset(self) -> None:
+        self.totals = torch.zeros((2, len(TASKS)), device=self.device)
+        self.waited = 0.0
+        self.since = time.perf_counter()

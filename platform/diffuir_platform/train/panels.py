@@ -1,0 +1,38 @@
+"""Sample panels: what the averaged weights make of one image per task, the same ones all through a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from diffuir_core import Schedule, UNet, sample
+from diffuir_core.contact_sheet import SheetRow, contact_sheet
+from diffuir_core.degradations import TASKS
+
+from ..data import Mixture, Source, load_slot
+from ..data.mixture import Slot
+
+CROP = 192
+
+
+def sample_panel(
+    model: UNet, schedule: Schedule, mixture: Mixture, sources: Mapping[str, Sequence[Source]]
+) -> Image.Image:
+    """Degraded, restored, clean side by side, a row per task."""
+    rows = []
+    for task in TASKS:
+        slot = Slot(task, 0, seed=mixture.seed)
+        degraded, clean = load_slot(slot, sources[task][0], CROP)
+        device = next(model.parameters()).device
+        signal = torch.from_numpy(degraded).permute(2, 0, 1)[None].to(device).float() / 255.0
+        noise = torch.randn(signal.shape, generator=torch.Generator().manual_seed(mixture.seed)).to(device)
+        restored = sample(model, signal, noise=noise, schedule=schedule)[0].permute(1, 2, 0)
+        pixels = (restored * 255).round().byte().cpu().numpy().astype(np.uint8)
+        captions = ("degraded", "restored", "clean")
+        rows.append(
+            SheetRow(images=(degraded, pixels, clean), captions=captions, heading=task.replace("_", " "))
+        )
+    return contact_sheet(rows)

@@ -1,0 +1,71 @@
+"""What a person sees of a run: a line for each point, on the driver's terminal.
+
+Ray Train calls its callbacks in the controller's process, on the driver's machine; a file hands the points over.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray.train import UserCallback
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+class WritePoints(UserCallback):  # type: ignore[misc]
+    """Appends every point of the first worker to a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        """Ray Train calls this with every worker's report."""
+        if "loss" in metrics[0]:
+            with self.file.open("a") as out:
+                out.write(json.dumps(metrics[0]) + "\n")
+
+
+@contextmanager
+def printed_points(file: Path, steps: int) -> Iterator[None]:
+    """Print the points that are added to `file` for the length of a block."""
+    file.touch()
+    done = threading.Event()
+    thread = threading.Thread(target=_follow, args=(file, steps, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _follow(file: Path, steps: int, done: threading.Event) -> None:
+    first: tuple[float, int] | None = None
+    with file.open() as points:
+        points.seek(0, 2)
+        while True:
+            last_look = done.is_set()
+            for line in points:
+                point = json.loads(line)
+                first = first or (time.monotonic(), point["step"])
+                print(progress_line(point, steps, *first), flush=True)
+            if last_look:
+                return
+            done.wait(SECONDS_BETWEEN_LOOKS)
+
+
+def progress_line(point: dict[str, Any], steps: int, began: float, first_step: int) -> str:
+    """One point as a line, with the time left by the pace since `first_step` was reached at `began`."""
+    step = point["step"]
+    pace = (time.monotonic() - began) / (step - first_step) if step > first_step else 0.0
+    left = f"  {pace * (steps - step) / 60:.0f} min left" if pace else ""
+    return (
+        f"step {step:,}/{steps:,}  loss {point['loss']:.4f}  {point['images_per_second']:.1f} images/s  "
+        f"{point['data_wait_share']:.0%} waiting for data{left}"
+    )

@@ -1,0 +1,125 @@
+"""A training run, from its settings to the exported weights: what the driver does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ray.train
+from mlflow.exceptions import MlflowException
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from diffuir_core import UserError, open_weights
+
+from ..data import describe, list_sources
+from ..runtime import ray_session
+from ..tracking import open_run
+from .loop import WEIGHTS_FILE, train_worker
+from .progress import WritePoints, printed_points
+from .settings import OPERATIONAL, TrainConfig
+
+RUN_FILE = "run.json"
+POINTS_FILE = "points.jsonl"
+
+
+def train(config: TrainConfig, overwrite: bool = False) -> Path:
+    """Train, or go on with the run of that name, and return the exported weights.
+
+    Raises `UserError` where the data, the folder or the tracker can't be used, or where the run of that name was
+    begun with other settings.
+    """
+    sources = list_sources(config.data)
+    if config.init_from is not None:
+        open_weights(config.init_from)
+        config = config.model_copy(update={"init_from": config.init_from.absolute()})
+    folder = (config.storage / config.name).resolve()
+    exported = folder / WEIGHTS_FILE
+    if overwrite and (folder / RUN_FILE).exists():
+        shutil.rmtree(folder)
+    record = _open_record(config, folder)
+    if exported.exists():
+        print(f"{config.name} is finished: its weights are in {exported}")
+        return exported
+    uri = config.tracking_uri or f"sqlite:///{config.storage.resolve() / 'mlflow.db'}"
+    tracker = open_run(
+        uri, config.experiment, config.name, record.get("mlflow_run"), config.storage / "mlartifacts"
+    )
+    settings = config.model_dump(mode="json")
+    if "mlflow_run" not in record:
+        _write_record(folder, {**record, "mlflow_run": tracker.run_id})
+        tracker.log_params(settings)
+    recipe = {"settings": settings, "data": describe(sources)}
+    points = folder / POINTS_FILE
+    print(f"run {config.name}: {config.steps} steps in {folder}; MLflow: {uri} run {tracker.run_id}")
+    try:
+        with ray_session(config.address), printed_points(points, config.steps):
+            gpus = bool(ray.cluster_resources().get("GPU")) if config.gpus is None else config.gpus
+            result = TorchTrainer(
+                train_worker,
+                train_loop_config={
+                    "config": config,
+                    "sources": sources,
+                    "tracker": tracker,
+                    "recipe": recipe,
+                },
+                scaling_config=ScalingConfig(
+                    num_workers=config.workers,
+                    use_gpu=gpus,
+                    resources_per_worker=None if gpus else {"CPU": 1},
+                ),
+                run_config=RunConfig(
+                    name=config.name,
+                    storage_path=str(config.storage.resolve()),
+                    checkpoint_config=CheckpointConfig(num_to_keep=config.keep_checkpoints),
+                    failure_config=FailureConfig(max_failures=config.max_failures),
+                    callbacks=[WritePoints(points)],
+                ),
+            ).fit()
+            with result.checkpoint.as_directory() as checkpoint:
+                _publish(Path(checkpoint) / WEIGHTS_FILE, exported)
+        tracker.log_file(exported, "weights")
+    except BaseException:
+        with suppress(MlflowException):
+            tracker.finish(failed=True)
+        raise
+    tracker.finish(failed=False)
+    print(f"trained {config.steps} steps: the weights are in {exported}")
+    return exported
+
+
+def _open_record(config: TrainConfig, folder: Path) -> dict[str, Any]:
+    """What is known of the run of this name; begun anew where there is none, refused where it is another one."""
+    settings = {k: v for k, v in config.model_dump(mode="json").items() if k not in OPERATIONAL}
+    file = folder / RUN_FILE
+    if not file.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_record(folder, {"settings": settings})
+        except OSError as error:
+            raise UserError(f"can't write to {folder} ({error.strerror}): set storage") from error
+        return {"settings": settings}
+    record: dict[str, Any] = json.loads(file.read_text())
+    for key, value in settings.items():
+        was = record["settings"].get(key)
+        if was != value:
+            raise UserError(
+                f"the run {config.name!r} in {folder} was begun with {key} = {json.dumps(was)}, not "
+                f"{json.dumps(value)}: take another name, or --overwrite to begin anew"
+            )
+    return record
+
+
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
+    temporary = folder / f"{RUN_FILE}.tmp"
+    temporary.write_text(json.dumps(record, indent=1))
+    temporary.replace(folder / RUN_FILE)
+
+
+def _publish(file: Path, target: Path) -> None:
+    temporary = target.with_suffix(".tmp")
+    shutil.copyfile(file, temporary)
+    temporary.replace(target)

@@ -1,0 +1,124 @@
+"""The settings of a training run; the defaults are the published recipe (section 4.2, Algorithm 1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ..config import Config
+from ..data import SHARES, DataConfig, Stage, quotas
+
+Variant = Literal["T", "S", "B", "L"]
+
+
+class StageConfig(Config):
+    """A stretch of training with one crop size, so that cheap small crops can come before large ones."""
+
+    steps: int = Field(gt=0)
+    """Optimiser steps."""
+    crop: int = Field(default=256, ge=16, le=2048)
+    """Side of the square crops, in pixels; a multiple of 16 wastes nothing on padding."""
+    batch: int = Field(default=10, gt=0)
+    """Images in a global batch, over all workers; each task's share of it must be a whole number."""
+
+
+class EmaConfig(Config):
+    """The exponential moving average of the weights, which is what is exported."""
+
+    decay: float = Field(default=0.995, ge=0, lt=1)
+    every: int = Field(default=10, gt=0)
+    """Steps between two updates."""
+
+
+class TrainConfig(Config):
+    """Everything a training run depends on."""
+
+    name: str = Field(default="diffuir", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run: its folder under `storage` and its name in MLflow. The same name resumes it."""
+    storage: Path = Path("runs")
+    """Folder of checkpoints and exports."""
+    tracking_uri: str = ""
+    """MLflow's address; empty for SQLite in `storage`."""
+    experiment: str = "diffuir"
+    """MLflow's experiment."""
+
+    variant: Variant = "T"
+    delta_end: float = Field(default=1.8e-3, ge=0, le=1)
+    """The last increment of delta_bar: 1.8e-3 gives delta_bar_T = 0.9005."""
+    init_from: Path | None = None
+    """A weights file to start from instead of random ones."""
+
+    data: DataConfig = Field(default_factory=DataConfig)
+    mixture: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=lambda: dict(SHARES))
+    """The share of each task in every global batch."""
+
+    stages: tuple[StageConfig, ...] = (StageConfig(steps=300_000),)
+    """What is trained in turn."""
+    accumulate: int = Field(default=2, gt=0)
+    """Global batches whose gradients make one step."""
+    learning_rate: float = Field(default=8e-5, gt=0, lt=1)
+    learning_rate_schedule: Literal["constant", "cosine"] = "constant"
+    """Cosine falls to zero at the last step."""
+    warmup: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises from zero."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    """Adam's."""
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient."""
+    ema: EmaConfig = EmaConfig()
+    seed: int = Field(default=0, ge=0)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the network's arithmetic, by autocast (weights stay float32); auto: bfloat16 on a GPU, else float32."""
+
+    workers: int = Field(default=1, gt=0)
+    """Training processes (DDP)."""
+    gpus: bool | None = None
+    """One GPU per worker; None: where the cluster has them."""
+    address: str | None = None
+    """A Ray cluster to join; None starts one on this machine."""
+    threads: int | None = Field(default=None, gt=0)
+    """Torch threads of each worker on a CPU; None shares the machine's cores among the workers."""
+    data_tasks: int = Field(default=2, gt=0)
+    """Tasks that load and degrade images for each worker at once."""
+    log_every: int = Field(default=50, gt=0)
+    """Steps between two points in MLflow."""
+    checkpoint_every: int = Field(default=1000, gt=0)
+    """Steps between two checkpoints."""
+    keep_checkpoints: int = Field(default=2, gt=0)
+    panels_every: int = Field(default=2000, gt=0)
+    """Steps between two sample panels (degraded, restored, clean) in MLflow."""
+    max_failures: int = Field(default=3, ge=-1)
+    """Worker failures after which the run gives up; -1 for never."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        unknown = sorted(set(self.mixture) - set(SHARES))
+        if unknown:
+            raise ValueError(f"mixture: no task {unknown[0]!r}, choose among {', '.join(SHARES)}")
+        for stage in self.stages:
+            quotas(stage.batch, self.mixture)
+            if self.workers > stage.batch:
+                raise ValueError(f"workers = {self.workers} is more than the {stage.batch} images of a batch")
+        if not self.stages:
+            raise ValueError("stages is empty: name at least one")
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return sum(stage.steps for stage in self.stages)
+
+    def batch_stages(self) -> list[Stage]:
+        """The stages in global batches instead of steps."""
+        return [Stage(s.steps * self.accumulate, s.batch, s.crop) for s in self.stages]
+
+
+OPERATIONAL = frozenset(
+    (
+        *("storage", "tracking_uri", "experiment", "workers", "gpus", "address", "threads", "data_tasks"),
+        *("log_every", "checkpoint_every", "keep_checkpoints", "panels_every", "max_failures"),
+    )
+)
+"""Settings that may differ when a run is resumed: they say where and how it runs, not what it computes."""

@@ -1,0 +1,85 @@
+"""What a run carries from one step to the next, saved and restored whole (guarantee 3)."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from diffuir_core import Schedule, UNet, UserError, build, open_weights
+
+from .settings import TrainConfig
+
+STATE_FILE = "state.pt"
+
+
+class TrainState:
+    """Model, averaged model, optimiser, learning rate and the number of steps done.
+
+    There is no random state to keep: times, noise, crops and degradations follow from (seed, batch number), and
+    the data position is the number of steps done.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        torch.manual_seed(config.seed)
+        model = build(config.variant)
+        if config.init_from is not None:
+            initial = open_weights(config.init_from).model
+            if initial.variant != model.variant:
+                raise UserError(
+                    f"{config.init_from} holds a DiffUIR-{initial.variant.name}, the run trains a {config.variant}"
+                )
+            model.load_state_dict(initial.state_dict())
+        self.config = config
+        self.model = model.to(device)
+        self.schedule = Schedule.release(config.delta_end).to(device)
+        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema.decay))
+        self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, betas=config.betas)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.step = 0
+
+    @property
+    def averaged(self) -> UNet:
+        """The network with the averaged weights."""
+        return cast(UNet, self.ema.module)
+
+    def advance(self, network: nn.Module) -> float:
+        """One optimiser step from the gradients that are there; returns their norm before clipping."""
+        norm = nn.utils.clip_grad_norm_(network.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scheduler.step()
+        self.step += 1
+        if self.step % self.config.ema.every == 0:
+            self.ema.update_parameters(self.model)
+        return float(norm)
+
+    def save(self, folder: Path) -> None:
+        """Write everything into `folder`."""
+        torch.save(
+            {
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "ema": self.ema.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+            },
+            folder / STATE_FILE,
+        )
+
+    def load(self, folder: Path) -> None:
+        """Take everything from a folder that `save` wrote."""
+        saved: dict[str, Any] = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+        self.step = saved["step"]
+        for name in ("model", "ema", "optimizer", "scheduler"):
+            getattr(self, name).load_state_dict(saved[name])
+
+    def _rate(self, step: int) -> float:
+        rise = min(1.0, (step + 1) / self.config.warmup) if self.config.warmup else 1.0
+        if self.config.learning_rate_schedule == "constant":
+            return rise
+        return rise * 0.5 * (1 + math.cos(math.pi * min(step / self.config.steps, 1.0)))

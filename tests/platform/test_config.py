@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diffuir_core import UserError
+from diffuir_platform.config import load_config
+from diffuir_platform.train import TrainConfig
+
+JOBS = Path(__file__).resolve().parents[2] / "jobs"
+
+
+def refused(reason: str, *overrides: str, file: Path | None = None) -> str:
+    with pytest.raises(UserError, match=reason) as raised:
+        load_config(TrainConfig, file, overrides)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_defaults_are_the_published_recipe() -> None:
+    config = load_config(TrainConfig, None)
+    assert config.learning_rate == 8e-5
+    assert config.betas == (0.9, 0.99)
+    assert config.steps == 300_000
+    assert config.accumulate == 2
+    assert config.clip_norm == 1.0
+    assert (config.ema.decay, config.ema.every) == (0.995, 10)
+    assert [(stage.batch, stage.crop) for stage in config.stages] == [(10, 256)]
+    assert config.delta_end == 1.8e-3
+
+
+@pytest.mark.parametrize("file", sorted(JOBS.glob("train*.yaml")), ids=lambda file: file.name)
+def test_every_shipped_config_is_valid(file: Path) -> None:
+    assert load_config(TrainConfig, file).name
+
+
+def test_overrides_are_read_as_yaml() -> None:
+    config = load_config(
+        TrainConfig,
+        None,
+        ["learning_rate=4e-4", "ema.decay=0.9", "data.clean=[a, b]", "stages=[{steps: 5, crop: 64}]"],
+    )
+    assert config.learning_rate == 4e-4
+    assert config.ema.decay == 0.9
+    assert config.data.clean == (Path("a"), Path("b"))
+    assert config.steps == 5
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [
+        ("lerning_rate=1e-4", "learning_rate"),
+        ("ema.decai=0.9", "ema.decay"),
+        ("data.cleen=[a]", "data.clean"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(override: str, nearest: str) -> None:
+    assert repr(nearest) in refused("unknown key", override)
+
+
+def test_an_unknown_key_within_a_list_is_refused() -> None:
+    assert "'stages.crop'" in refused("unknown key", "stages=[{steps: 5, cropp: 64}]")
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("learning_rate=-1", "learning_rate = -1"),
+        ("variant=XL", "variant = 'XL'"),
+        ("stages=[{steps: 5, batch: 7}]", "batch of 7"),
+        ("stages=[]", "at least one"),
+        ("workers=11", "workers = 11"),
+        ("mixture={haze: 0.5, rain: 0.4}", "sum to 0.9"),
+        ("mixture={fog: 1.0}", "no task 'fog'"),
+        ("name=../elsewhere", "name"),
+        ("steps", "not an override"),
+        ("=5", "not an override"),
+        ("seed=[", "not valid YAML"),
+        ("seed.deep=1", "seed"),
+    ],
+)
+def test_a_value_out_of_range_is_one_sentence(override: str, reason: str) -> None:
+    refused(reason, override)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    refused("can't read", file=tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "just words", "\tname: x"])
+def test_a_file_that_is_no_config(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    assert str(file) in refused("YAML|must hold", file=file)
+
+
+def test_a_binary_file_is_no_config(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_bytes(b"\xff\xfe\x00\x81")
+    refused("not valid YAML", file=file)

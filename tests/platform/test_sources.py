@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffuir_core import UserError
+from diffuir_core.degradations import TASKS
+from diffuir_platform.data import (
+    DataConfig,
+    PairFolder,
+    Slot,
+    Source,
+    describe,
+    list_pairs,
+    list_sources,
+    load_slot,
+)
+
+
+def photo(file: Path, size: tuple[int, int] = (40, 30), seed: int = 0) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file)
+    return file
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    for stem in ("b", "a"):
+        photo(tmp_path / "degraded" / f"{stem}.jpg")
+        photo(tmp_path / "clean" / f"{stem}.png")
+    return tmp_path
+
+
+def test_pairs_match_by_stem_whatever_the_ending(pairs: Path) -> None:
+    assert [(Path(p.degraded or "").name, Path(p.clean).name) for p in list_pairs(pairs)] == [
+        ("a.jpg", "a.png"),
+        ("b.jpg", "b.png"),
+    ]
+
+
+@pytest.mark.parametrize("side", ["degraded", "clean"])
+def test_a_pair_without_its_twin_is_named(pairs: Path, side: str) -> None:
+    alone = photo(pairs / side / "alone.png")
+    with pytest.raises(UserError, match=r"alone\.png has no twin") as raised:
+        list_pairs(pairs)
+    assert str(alone) in str(raised.value)
+
+
+def test_two_files_of_one_name_are_refused(pairs: Path) -> None:
+    photo(pairs / "clean" / "a.bmp")
+    with pytest.raises(UserError, match="same name"):
+        list_pairs(pairs)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no folder .*absent"):
+        list_sources(DataConfig(clean=(tmp_path / "absent",)))
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(UserError, match="holds no images"):
+        list_sources(DataConfig(clean=(tmp_path,)))
+
+
+def test_a_task_without_data_is_named(pairs: Path) -> None:
+    with pytest.raises(UserError, match="nothing to train haze on"):
+        list_sources(DataConfig(pairs={"rain": (PairFolder(path=pairs),)}))
+
+
+def test_an_unknown_task_is_named(pairs: Path) -> None:
+    with pytest.raises(UserError, match="no task 'fog'"):
+        list_sources(DataConfig(pairs={"fog": (PairFolder(path=pairs),)}))
+
+
+def test_clean_photos_serve_every_task_and_pairs_their_own(pairs: Path, tmp_path: Path) -> None:
+    clean = tmp_path / "clean"
+    found = list_sources(DataConfig(clean=(clean,), pairs={"low_light": (PairFolder(path=pairs, repeat=3),)}))
+    assert set(found) == set(TASKS)
+    assert len(found["haze"]) == 2
+    assert len(found["low_light"]) == 2 + 3 * 2
+    assert describe(found)["low_light"] == {"photos": 2, "pairs": 2}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_slot_gives_the_same_pixels_every_time(tmp_path: Path, task: str) -> None:
+    source = Source(str(photo(tmp_path / "a.png", (60, 50))))
+    first, again = (load_slot(Slot(task, 0, 7), source, 32) for _ in range(2))
+    assert all(np.array_equal(x, y) for x, y in zip(first, again, strict=True))
+    assert first[0].shape == first[1].shape == (32, 32, 3)
+    other = load_slot(Slot(task, 0, 8), source, 32)
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_a_pair_is_cropped_and_flipped_together(tmp_path: Path) -> None:
+    file = photo(tmp_path / "a.png", (60, 50))
+    for seed in range(20):
+        degraded, clean = load_slot(Slot("rain", 0, seed), Source(str(file), str(file)), 32)
+        assert np.array_equal(degraded, clean)
+
+
+def test_a_photo_smaller_than_the_crop_is_continued(tmp_path: Path) -> None:
+    degraded, clean = load_slot(Slot("blur", 0, 1), Source(str(photo(tmp_path / "a.png", (20, 9)))), 32)
+    assert degraded.shape == clean.shape == (32, 32, 3)
+
+
+def test_a_pair_of_two_sizes_is_refused(tmp_path: Path) -> None:
+    small, large = photo(tmp_path / "s.png", (40, 40)), photo(tmp_path / "l.png", (50, 40))
+    with pytest.raises(UserError, match="one size"):
+        load_slot(Slot("rain", 0, 1), Source(str(large), str(small)), 32)
+
+
+def test_a_corrupt_photo_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "broken.png"
+    file.write_bytes(b"\x89PNG\r\n\x1a\n but no more")
+    with pytest.raises(UserError, match=r"broken\.png"):
+        load_slot(Slot("rain", 0, 1), Source(str(file)), 32)

@@ -1,0 +1,213 @@
+"""`diffuir train` on a real local Ray, with a DiffUIR-T on small crops of photos drawn here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+from PIL import Image
+from safetensors.torch import load_file
+
+from diffuir_core import Restorer, UserError, open_weights
+from diffuir_core.degradations import TASKS
+from diffuir_platform.config import load_config
+from diffuir_platform.train import TrainConfig, train
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten smooth coloured pictures."""
+    folder = tmp_path_factory.mktemp("clean")
+    for seed in range(10):
+        small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((64, 48), Image.Resampling.BICUBIC).save(folder / f"{seed}.png")
+    return folder
+
+
+def settings(photos: Path, storage: Path, **changes: object) -> dict[str, object]:
+    return {
+        "name": "test",
+        "storage": str(storage),
+        "data": {"clean": [str(photos)]},
+        "stages": [{"steps": 4, "crop": 16, "batch": 10}, {"steps": STEPS - 4, "crop": 32, "batch": 10}],
+        "learning_rate": 1e-3,
+        "learning_rate_schedule": "cosine",
+        "ema": {"decay": 0.5, "every": 1},
+        "log_every": 1,
+        "checkpoint_every": 2,
+        "panels_every": 4,
+        "threads": 1,
+        **changes,
+    }
+
+
+def config(photos: Path, storage: Path, **changes: object) -> TrainConfig:
+    return TrainConfig.model_validate(settings(photos, storage, **changes))
+
+
+@pytest.fixture(scope="module")
+def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory, ray: object) -> Path:
+    """The storage of a run that nothing disturbed."""
+    storage = tmp_path_factory.mktemp("runs")
+    train(config(photos, storage))
+    return storage
+
+
+def weights_of(storage: Path, name: str = "test") -> dict[str, torch.Tensor]:
+    return load_file(storage / name / "weights.safetensors")
+
+
+def test_the_exported_weights_restore(finished: Path) -> None:
+    file = finished / "test" / "weights.safetensors"
+    weights = open_weights(file)
+    assert weights.recipe["steps_done"] == STEPS
+    assert weights.recipe["data"]["haze"] == {"photos": 10, "pairs": 0}
+    assert weights.recipe["settings"]["learning_rate"] == 1e-3
+    image = np.full((20, 30, 3), 99, np.uint8)
+    assert Restorer(file).restore([image])[0].shape == image.shape
+
+
+def test_mlflow_holds_the_whole_run(finished: Path) -> None:
+    client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "diffuir"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["learning_rate"] == "0.001"
+    curves = [
+        "loss",
+        "learning_rate",
+        "gradient_norm",
+        "images_per_second",
+        *(f"loss_{task}" for task in TASKS),
+    ]
+    for curve in curves:
+        assert [p.step for p in client.get_metric_history(run.info.run_id, curve)] == list(
+            range(1, STEPS + 1)
+        )
+    assert [a.path for a in client.list_artifacts(run.info.run_id, "weights")] == [
+        "weights/weights.safetensors"
+    ]
+    panels = [a.path for a in client.list_artifacts(run.info.run_id, "panels")]
+    assert panels == ["panels/step-0000004.png", "panels/step-0000006.png"]
+
+
+def test_a_finished_run_is_not_trained_again(
+    photos: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config(photos, finished))
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_two_workers_train_what_one_does(photos: Path, finished: Path, tmp_path: Path) -> None:
+    train(config(photos, tmp_path, workers=2))
+    alone, together = weights_of(finished), weights_of(tmp_path)
+    worst = max(float((alone[key] - together[key]).abs().max()) for key in alone)
+    assert worst < 1e-3, f"one and two workers differ by {worst}"
+
+
+def test_resuming_with_other_settings_is_refused_with_the_difference(photos: Path, finished: Path) -> None:
+    with pytest.raises(UserError, match=r"learning_rate = 0\.001, not 0\.002"):
+        train(config(photos, finished, learning_rate=2e-3))
+
+
+def test_an_output_that_cannot_be_written_is_named(photos: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(UserError, match="set storage"):
+        train(config(photos, blocked))
+
+
+def test_weights_of_another_size_are_no_start(
+    photos: Path, tmp_path: Path, weights: Path, ray: object
+) -> None:
+    with pytest.raises(UserError, match="holds a DiffUIR-T, the run trains a S"):
+        train(config(photos, tmp_path, init_from=str(weights), variant="S"))
+
+
+def test_killed_at_any_step_and_started_again_gives_the_same_weights(
+    photos: Path, finished: Path, tmp_path: Path
+) -> None:
+    """Guarantee 3: resume is no interruption."""
+    job = tmp_path / "job.yaml"
+    job.write_text(yaml.safe_dump(settings(photos, tmp_path / "runs")))
+    command = [sys.executable, "-m", "diffuir_platform.cli", "train", str(job)]
+    run = tmp_path / "runs" / "test"
+
+    first = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 200
+        while not list(run.glob("checkpoint_*/state.pt")):
+            assert first.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline, "no checkpoint came"
+            time.sleep(0.02)
+    finally:
+        # The whole process group at once: driver, controller, workers and Ray's own.
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    assert not (run / "weights.safetensors").exists()
+
+    second = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert second.returncode == 0, second.stderr
+    expected, resumed = weights_of(finished), weights_of(tmp_path / "runs")
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    (run_info,) = client.search_runs([client.get_experiment_by_name("diffuir").experiment_id])
+    steps = [p.step for p in client.get_metric_history(run_info.info.run_id, "loss")]
+    assert steps == sorted(set(steps)), "a restart must not repeat points"
+    assert steps[-1] == STEPS
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["lerning_rate=1"], "learning_rate"),
+        (["data.clean=[nowhere]"], "nowhere"),
+        (["init_from=absent.pt"], "absent.pt"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_one_sentence(
+    photos: Path, tmp_path: Path, overrides: list[str], reason: str
+) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text(yaml.safe_dump(settings(photos, tmp_path / "runs")))
+    command = [sys.executable, "-m", "diffuir_platform.cli", "train", str(job), *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_loss_falls(photos: Path, tmp_path: Path, ray: object) -> None:
+    run = config(
+        photos, tmp_path, stages=[{"steps": 40, "crop": 16, "batch": 10}], log_every=10, accumulate=1
+    )
+    train(run)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (found,) = client.search_runs([client.get_experiment_by_name("diffuir").experiment_id])
+    losses = [p.value for p in client.get_metric_history(found.info.run_id, "loss")]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_help_lists_every_setting_with_its_default() -> None:
+    command = [sys.executable, "-m", "diffuir_platform.cli", "train", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "learning_rate = 8.0e-05" in text
+    assert "ema.decay = 0.995" in text
+
+
+def test_settings_of_the_quick_start_hold_the_published_mixture() -> None:
+    quick = load_config(TrainConfig, Path(__file__).parents[2] / "jobs" / "train-quick.yaml")
+    assert quick.mixture == {"haze": 0.4, "rain": 0.2, "snow": 0.2, "low_light": 0.1, "blur": 0.1}
