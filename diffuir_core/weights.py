@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import UserError
+from .files import replacing
 from .schedule import Schedule
 from .unet import UNet, build
 from .variants import VARIANTS
@@ -84,12 +85,8 @@ def save_weights(
         "preprocessing": json.dumps(preprocessing or {}),
     }
     state = {k: v.detach().cpu().float().contiguous() for k, v in model.state_dict().items()}
-    temporary = Path(f"{os.fspath(path)}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         save_file(state, temporary, metadata=header)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _open_safetensors(file: Path) -> Weights:

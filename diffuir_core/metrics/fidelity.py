@@ -1,7 +1,7 @@
 """PSNR and SSIM as the restoration papers report them: on MATLAB's Y, without a border crop.
 
 Y is kept as a float and not rounded to whole levels (BasicSR's and MMagic's convention; MATLAB's `rgb2ycbcr`
-on uint8 rounds). On photos the two differ by a few thousandths of a dB and about 0.001 of SSIM.
+on uint8 rounds). On photos the two differ by about a hundredth of a dB and about 0.001 of SSIM.
 """
 
 from __future__ import annotations

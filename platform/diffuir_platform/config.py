@@ -109,8 +109,12 @@ def describe_settings(model: type[BaseModel], prefix: str = "") -> str:
         if inner:
             lines.append(describe_settings(inner[0], f"{prefix}{name}."))
             continue
-        default = "" if field.is_required() else f" = {_as_yaml(field.get_default(call_default_factory=True))}"
-        lines.append(f"  {prefix}{name}{default}" + (f"\n      {field.description}" if field.description else ""))
+        default = (
+            "" if field.is_required() else f" = {_as_yaml(field.get_default(call_default_factory=True))}"
+        )
+        lines.append(
+            f"  {prefix}{name}{default}" + (f"\n      {field.description}" if field.description else "")
+        )
         for element in _models(field.annotation):
             lines.append(describe_settings(element, f"{prefix}{name}[]."))
     return "\n".join(lines)

@@ -31,13 +31,14 @@ class Resources:
 
 @contextmanager
 def ray_session(
-    address: str | None = None, device: str = "auto", photos: int | None = None
+    address: str | None = None, device: str = "auto", photos: int | None = None, least_cpus: int = 1
 ) -> Iterator[Resources]:
     """A running Ray and what it offers: a quiet local one, shut down at the end, or the cluster at `address`.
 
     A Ray that this process has already started is used as it is and left running. device: "cpu" leaves the
     GPUs alone. photos: how many there are to do, so that one photo does not wait for the start of processes that
-    it has no use for. Raises UserError where `address` does not answer.
+    it has no use for. least_cpus: logical CPUs that a local Ray must have. Raises UserError where `address` does
+    not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -45,18 +46,19 @@ def ray_session(
     owned = not ray.is_initialized()
     io_tasks = min(_cores(), photos or _cores())
     if owned and address is None:
-        _start_local(io_tasks)
+        # Logical CPUs: the model's process takes one; reading and writing never wait for each other.
+        _start_local(max(1 + io_tasks + 1, least_cpus))
     elif owned:
         _join(str(address))
     try:
-        _quiet_data_logs()
+        _set_up_data()
         yield _local_resources(io_tasks, device) if address is None else _cluster_resources(device)
     finally:
         if owned:
             ray.shutdown()
 
 
-def _start_local(io_tasks: int) -> None:
+def _start_local(cpus: int) -> None:
     """Start Ray here; once more where it missed its own fixed 30 s, as on a machine busy with something else."""
     import ray
 
@@ -67,8 +69,7 @@ def _start_local(io_tasks: int) -> None:
         try:
             ray.init(
                 address="local",
-                # Logical CPUs: the model's process takes one; reading and writing never wait for each other.
-                num_cpus=1 + io_tasks + 1,
+                num_cpus=cpus,
                 object_store_memory=min(OBJECT_STORE_BYTES, int(memory * 0.3)),
                 include_dashboard=False,
                 log_to_driver=False,
@@ -131,11 +132,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _quiet_data_logs() -> None:
-    """Keep Ray Data's plans and timings in its log file and off the terminal."""
+def _set_up_data() -> None:
+    """Keep Ray Data's loop from spinning, and its plans and timings in its log file and off the terminal."""
     import ray.data
 
+    from .pacing import pace
+
     context = ray.data.DataContext.get_current()
+    pace(context)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     for handler in logging.getLogger("ray.data").handlers:

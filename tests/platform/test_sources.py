@@ -14,9 +14,9 @@ from diffuir_platform.data import (
     Slot,
     Source,
     describe,
-    list_pairs,
     list_sources,
     load_slot,
+    pairs_of,
 )
 
 
@@ -36,7 +36,7 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def test_pairs_match_by_stem_whatever_the_ending(pairs: Path) -> None:
-    assert [(Path(p.degraded or "").name, Path(p.clean).name) for p in list_pairs(pairs)] == [
+    assert [(p.degraded.name, p.clean.name) for p in pairs_of(pairs)] == [
         ("a.jpg", "a.png"),
         ("b.jpg", "b.png"),
     ]
@@ -46,14 +46,14 @@ def test_pairs_match_by_stem_whatever_the_ending(pairs: Path) -> None:
 def test_a_pair_without_its_twin_is_named(pairs: Path, side: str) -> None:
     alone = photo(pairs / side / "alone.png")
     with pytest.raises(UserError, match=r"alone\.png has no twin") as raised:
-        list_pairs(pairs)
+        pairs_of(pairs)
     assert str(alone) in str(raised.value)
 
 
 def test_two_files_of_one_name_are_refused(pairs: Path) -> None:
     photo(pairs / "clean" / "a.bmp")
-    with pytest.raises(UserError, match="same name"):
-        list_pairs(pairs)
+    with pytest.raises(UserError, match="both named a"):
+        pairs_of(pairs)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

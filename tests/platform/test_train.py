@@ -170,6 +170,16 @@ def test_killed_at_any_step_and_started_again_gives_the_same_weights(
     assert steps[-1] == STEPS
 
 
+def test_a_photo_that_cannot_be_read_stops_the_run_with_its_name(
+    photos: Path, tmp_path: Path, ray: object
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "broken.png").write_bytes(next(photos.glob("*.png")).read_bytes()[:100])
+    with pytest.raises(UserError, match=r"broken\.png"):
+        train(config(folder, tmp_path / "runs", max_failures=0))
+
+
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [

@@ -10,10 +10,10 @@ from pydantic import Field
 
 from diffuir_core import UserError
 from diffuir_core.degradations import TASKS
+from diffuir_core.imaging import FORMAT_OF_SUFFIX
 
 from ..config import Config
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
+from .pairs import images_in, pairs_of
 
 
 class PairFolder(Config):
@@ -53,7 +53,9 @@ def list_sources(config: DataConfig) -> dict[str, list[Source]]:
     sources = {}
     for task in TASKS:
         pairs = [
-            pair for folder in config.pairs.get(task, ()) for pair in list_pairs(folder.path) * folder.repeat
+            Source(str(pair.clean), str(pair.degraded))
+            for folder in config.pairs.get(task, ())
+            for pair in pairs_of(folder.path.absolute()) * folder.repeat
         ]
         sources[task] = photos + pairs
         if not sources[task]:
@@ -63,40 +65,14 @@ def list_sources(config: DataConfig) -> dict[str, list[Source]]:
     return sources
 
 
-def list_pairs(folder: Path) -> list[Source]:
-    """The pairs of `folder`/degraded and `folder`/clean, matched by file stem, sorted by it."""
-    sides = {side: _by_stem(folder / side) for side in ("degraded", "clean")}
-    for side, other in (("degraded", "clean"), ("clean", "degraded")):
-        for stem in sides[side]:
-            if stem not in sides[other]:
-                raise UserError(
-                    f"{sides[side][stem]} has no twin in {folder / other}: add it or remove the file"
-                )
-    return [Source(str(sides["clean"][stem]), str(sides["degraded"][stem])) for stem in sides["clean"]]
-
-
 def list_images(folder: Path) -> list[Path]:
     """The image files in `folder` and below, sorted; raises `UserError` where there are none."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: name one that holds images")
-    files = sorted(
-        f for f in folder.absolute().rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")
-    )
+    files = images_in(folder.absolute())
     if not files:
-        raise UserError(f"the folder {folder} holds no images ({', '.join(sorted(SUFFIXES))})")
+        raise UserError(f"the folder {folder} holds no images ({' '.join(FORMAT_OF_SUFFIX)})")
     return files
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for file in list_images(folder):
-        stem = str(file.relative_to(folder.absolute()).with_suffix(""))
-        if stem in found:
-            raise UserError(
-                f"{found[stem]} and {file} have the same name: a pair needs one file on each side"
-            )
-        found[stem] = file
-    return found
 
 
 def describe(sources: Mapping[str, Sequence[Source]]) -> dict[str, dict[str, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,8 @@ from mlflow.exceptions import MlflowException
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from diffuir_core import UserError, open_weights
+from diffuir_core import UserError, load_weights
+from diffuir_core.files import replacing
 
 from ..data import describe, list_sources
 from ..runtime import ray_session
@@ -34,7 +36,11 @@ def train(config: TrainConfig, overwrite: bool = False) -> Path:
     """
     sources = list_sources(config.data)
     if config.init_from is not None:
-        open_weights(config.init_from)
+        initial = load_weights(config.init_from).variant.name
+        if initial != config.variant:
+            raise UserError(
+                f"{config.init_from} holds a DiffUIR-{initial}, the run trains a {config.variant}"
+            )
         config = config.model_copy(update={"init_from": config.init_from.absolute()})
     folder = (config.storage / config.name).resolve()
     exported = folder / WEIGHTS_FILE
@@ -52,11 +58,13 @@ def train(config: TrainConfig, overwrite: bool = False) -> Path:
     if "mlflow_run" not in record:
         _write_record(folder, {**record, "mlflow_run": tracker.run_id})
         tracker.log_params(settings)
-    recipe = {"settings": settings, "data": describe(sources)}
+    recipe = {"settings": computed_from(settings), "data": describe(sources)}
     points = folder / POINTS_FILE
+    # Logical ones: loading must never wait for a CPU that a trainer has, or nothing moves.
+    cpus = config.workers * (1 + config.data_tasks) + 1
     print(f"run {config.name}: {config.steps} steps in {folder}; MLflow: {uri} run {tracker.run_id}")
     try:
-        with ray_session(config.address), printed_points(points, config.steps):
+        with ray_session(config.address, least_cpus=cpus), printed_points(points, config.steps):
             gpus = bool(ray.cluster_resources().get("GPU")) if config.gpus is None else config.gpus
             result = TorchTrainer(
                 train_worker,
@@ -79,21 +87,41 @@ def train(config: TrainConfig, overwrite: bool = False) -> Path:
                     callbacks=[WritePoints(points)],
                 ),
             ).fit()
-            with result.checkpoint.as_directory() as checkpoint:
-                _publish(Path(checkpoint) / WEIGHTS_FILE, exported)
+            with result.checkpoint.as_directory() as checkpoint, replacing(exported) as temporary:
+                shutil.copyfile(Path(checkpoint) / WEIGHTS_FILE, temporary)
         tracker.log_file(exported, "weights")
-    except BaseException:
+    except BaseException as error:
         with suppress(MlflowException):
             tracker.finish(failed=True)
-        raise
+        sentence = user_error_within(error)
+        if sentence is None:
+            raise
+        raise UserError(sentence) from error
     tracker.finish(failed=False)
     print(f"trained {config.steps} steps: the weights are in {exported}")
     return exported
 
 
+def user_error_within(error: BaseException) -> str | None:
+    """The sentence of the `UserError` that a worker or a loading task ended with, None where there is none.
+
+    Ray hands it over as text, within the tracebacks of the tasks it went through.
+    """
+    for text in (str(error), *map(str, getattr(error, "worker_failures", {}).values())):
+        found = re.search(r"\bUserError: (.+)", text)
+        if found:
+            return found[1].strip()
+    return None
+
+
+def computed_from(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that the weights depend on."""
+    return {key: value for key, value in settings.items() if key not in OPERATIONAL}
+
+
 def _open_record(config: TrainConfig, folder: Path) -> dict[str, Any]:
     """What is known of the run of this name; begun anew where there is none, refused where it is another one."""
-    settings = {k: v for k, v in config.model_dump(mode="json").items() if k not in OPERATIONAL}
+    settings = computed_from(config.model_dump(mode="json"))
     file = folder / RUN_FILE
     if not file.exists():
         try:
@@ -114,12 +142,5 @@ def _open_record(config: TrainConfig, folder: Path) -> dict[str, Any]:
 
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    temporary = folder / f"{RUN_FILE}.tmp"
-    temporary.write_text(json.dumps(record, indent=1))
-    temporary.replace(folder / RUN_FILE)
-
-
-def _publish(file: Path, target: Path) -> None:
-    temporary = target.with_suffix(".tmp")
-    shutil.copyfile(file, temporary)
-    temporary.replace(target)
+    with replacing(folder / RUN_FILE) as temporary:
+        temporary.write_text(json.dumps(record, indent=1))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from diffuir_core import Schedule, UNet, UserError, build, open_weights
+from diffuir_core import Schedule, UNet, build, load_weights
 
 from .settings import TrainConfig
 
@@ -28,12 +28,7 @@ class TrainState:
         torch.manual_seed(config.seed)
         model = build(config.variant)
         if config.init_from is not None:
-            initial = open_weights(config.init_from).model
-            if initial.variant != model.variant:
-                raise UserError(
-                    f"{config.init_from} holds a DiffUIR-{initial.variant.name}, the run trains a {config.variant}"
-                )
-            model.load_state_dict(initial.state_dict())
+            model.load_state_dict(load_weights(config.init_from).state_dict())
         self.config = config
         self.model = model.to(device)
         self.schedule = Schedule.release(config.delta_end).to(device)

@@ -1,0 +1,173 @@
+"""The command line `diffuir`: options in, one call into the package that does it, an exit code out.
+
+Exit codes: 0, all done; 1, done, but some inputs failed and are named; 2, it could not start, with one sentence.
+Each command imports what it needs when it runs, so that `--help` does not wait for torch and Ray.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+app = typer.Typer(
+    help="Train, run and serve DiffUIR: one model that removes rain, snow, haze, darkness and blur from photos.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """The console script: a UserError becomes its one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        from diffuir_core.errors import UserError
+
+        if not isinstance(error, UserError):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"diffuir {version('diffuir')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def restore(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A photo or a folder of photos.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="A folder, or for one photo also a file.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Weights: .safetensors of ours or a release .pt.", show_default="shipped"),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Photos handed to the model at once.")] = 4,
+    quality: Annotated[int, typer.Option(help="Quality of JPEG and lossy WebP, 1 to 100.")] = 95,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster to join.", show_default="start one here")
+    ] = None,
+) -> None:
+    """Restore a photo, or all photos of a folder under the same relative paths."""
+    from .restore import RestoreOptions
+    from .restore import restore as run
+
+    options = RestoreOptions(
+        weights=weights,
+        steps=steps,
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+        quality=quality,
+        address=address,
+    )
+    summary = run(source, target, options)
+    for line in summary.lines():
+        typer.echo(line)
+    raise typer.Exit(summary.exit_code)
+
+
+class TrainCommand(typer.core.TyperCommand):
+    """`diffuir train`, whose help also lists every setting of a config with its default."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        from .config import describe_settings
+        from .train import TrainConfig
+
+        typer.echo("Settings, in CONFIG or as key=value:\n")
+        typer.echo(describe_settings(TrainConfig))
+
+
+@app.command(cls=TrainCommand)
+def train(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A YAML file, such as jobs/train-quick.yaml.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Settings that replace the file's.", show_default=False),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option(help="Begin anew where a run of that name exists, instead of going on with it.")
+    ] = False,
+) -> None:
+    """Train a model, or go on with the run of that name where it was stopped."""
+    from .config import load_config
+    from .train import TrainConfig
+    from .train import train as run
+
+    run(load_config(TrainConfig, config, overrides or ()), overwrite)
+
+
+@app.command()
+def evaluate(
+    pairs: Annotated[
+        Path, typer.Argument(metavar="PAIRS", help="A folder with degraded/ and clean/, or of such folders.")
+    ],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Weights: .safetensors of ours or a release .pt.", show_default="shipped"),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    channel: Annotated[str, typer.Option(help="Measure on y (luma) or rgb.")] = "y",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep table.md, results.json and the restored photos here.", show_default="nowhere"
+        ),
+    ] = None,
+) -> None:
+    """Restore test pairs and print PSNR and SSIM before and after, per set."""
+    from .evaluate.commands import run_evaluate
+    from .restore import RestoreOptions
+
+    options = RestoreOptions(weights=weights, steps=steps, seed=seed, device=device)
+    raise typer.Exit(run_evaluate(pairs, options, channel, out))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the photos and the contact sheet go.")] = Path("demo"),
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Weights: .safetensors of ours or a release .pt.", show_default="shipped"),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the restore's noise.")] = 0,
+) -> None:
+    """Degrade bundled photos in five ways, restore them, and write a contact sheet."""
+    from .evaluate.commands import run_demo
+    from .restore import RestoreOptions
+
+    run_demo(out, RestoreOptions(weights=weights, steps=steps, seed=seed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The demo: bundled photos degraded in the five ways, restored, measured and laid out on one sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffuir_core.contact_sheet import SheetRow, contact_sheet
+from diffuir_core.degradations import TASKS, degrade
+from diffuir_core.errors import UserError
+from diffuir_core.metrics import psnr, ssim
+from diffuir_platform.evaluate.benchmark import RestoreFolder, load, save_png
+from diffuir_platform.evaluate.report import Measured, SetSummary, summarise
+
+Pixels = NDArray[np.uint8]
+
+# Public domain or CC0, and inside scikit-image's wheel: nothing is downloaded.
+PHOTOS = ("rocket", "astronaut", "chelsea", "coffee")
+WIDTH, HEIGHT = 384, 256
+TITLE = "DiffUIR, one set of weights, told nothing of the task: degraded, restored, truth"
+# Which of them is on the sheet, chosen for the subject and not by result.
+SHOWN = {"haze": "rocket", "rain": "astronaut", "snow": "chelsea", "low_light": "coffee", "blur": "astronaut"}
+# A single draw may be nearly clean or very heavy, so each photo gets the median of this many.
+DRAWS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """What the demo made: the means of each task, and where the contact sheet lies."""
+
+    tasks: Sequence[SetSummary]
+    sheet: Path
+
+
+def demo(out: Path, restore: RestoreFolder) -> Demo:
+    """Writes `clean/`, `degraded/<task>/`, `restored/<task>/` and `contact_sheet.png` into `out`.
+
+    Each photo is degraded in each way with fixed seeds and measured; the sheet shows one photo
+    per task (`SHOWN`). Raises UserError where `out` can't be written or a photo is not restored.
+    """
+    clean = {name: bundled_photo(name) for name in PHOTOS}
+    try:
+        _write_inputs(out, clean)
+    except OSError as error:
+        raise UserError(f"{out} can't be written ({error.strerror}): name another folder.") from error
+    failed = restore(out / "degraded", out / "restored")
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise UserError(f"the demo's photo {name} was not restored: {reason}")
+    summaries, rows = [], []
+    for task in TASKS:
+        measured = [_measured(out, task, name, clean[name]) for name in PHOTOS]
+        summary = summarise(task.replace("_", " "), measured)
+        summaries.append(summary)
+        shown = measured[PHOTOS.index(SHOWN[task])]
+        rows.append(_row(out, summary, task, shown, clean[shown.key]))
+    sheet = out / "contact_sheet.png"
+    save_png(sheet, np.asarray(contact_sheet(rows, TITLE)), compress_level=9)
+    return Demo(tasks=summaries, sheet=sheet)
+
+
+def bundled_photo(name: str) -> Pixels:
+    """A photo of scikit-image's, the top cut to 3:2 and reduced to 384x256, uint8 (256, 384, 3) RGB."""
+    photo: Pixels = getattr(skimage.data, name)()
+    height, width = photo.shape[:2]
+    box = (0, 0, min(width, height * WIDTH // HEIGHT), min(height, width * HEIGHT // WIDTH))
+    reduced = Image.fromarray(photo).resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS, box=box)
+    return np.asarray(reduced, dtype=np.uint8)
+
+
+def typical(task: str, clean: Pixels, seed: int) -> Pixels:
+    """Of DRAWS degradations of `clean` (seeds from `seed` on), the one whose PSNR is the median."""
+    draws = [degrade(task, clean, seed + draw) for draw in range(DRAWS)]
+    return sorted(draws, key=lambda degraded: psnr(degraded, clean))[DRAWS // 2]
+
+
+def _write_inputs(out: Path, clean: dict[str, Pixels]) -> None:
+    for index, (name, photo) in enumerate(clean.items()):
+        save_png(out / "clean" / f"{name}.png", photo)
+        for task in TASKS:
+            save_png(_path(out, "degraded", task, name), typical(task, photo, seed=index * DRAWS))
+
+
+def _measured(out: Path, task: str, name: str, clean: Pixels) -> Measured:
+    before, after = (load(_path(out, side, task, name)) for side in ("degraded", "restored"))
+    return Measured(
+        set_name=task,
+        key=name,
+        psnr_before=psnr(before, clean),
+        psnr_after=psnr(after, clean),
+        ssim_before=ssim(before, clean),
+        ssim_after=ssim(after, clean),
+    )
+
+
+def _row(out: Path, summary: SetSummary, task: str, shown: Measured, clean: Pixels) -> SheetRow:
+    mean = f"{summary.psnr_before:.1f} to {summary.psnr_after:.1f} dB"
+    return SheetRow(
+        images=[load(_path(out, side, task, shown.key)) for side in ("degraded", "restored")] + [clean],
+        captions=[f"degraded: {shown.psnr_before:.1f} dB", f"restored: {shown.psnr_after:.1f} dB", "truth"],
+        heading=f"{summary.name.capitalize()}  (mean of {summary.images} photos: {mean})",
+    )
+
+
+def _path(out: Path, side: str, task: str, name: str) -> Path:
+    return out / side / task / f"{name}.png"

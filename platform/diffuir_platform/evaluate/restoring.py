@@ -1,0 +1,17 @@
+"""The restore that a benchmark and the demo measure: the one behind `diffuir restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffuir_platform.evaluate.benchmark import RestoreFolder
+from diffuir_platform.restore import RestoreOptions, restore
+
+
+def restorer(options: RestoreOptions) -> RestoreFolder:
+    """`diffuir restore` with `options`, as a function of two folders that returns {relative path: reason}."""
+
+    def run(source: Path, target: Path) -> dict[str, str]:
+        return restore(source, target, options).failed
+
+    return run

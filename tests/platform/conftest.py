@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffuir_core import Schedule, build, save_weights
+from diffuir_platform.runtime import Resources, ray_session
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DiffUIR-T that has learned nothing, for tests that only need its arithmetic."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "t.safetensors"
+    save_weights(path, build("T"), Schedule.release())
+    return path
+
+
+@pytest.fixture(scope="session")
+def ray() -> Iterator[Resources]:
+    """A local Ray for all tests of the session, which the code under test finds running and leaves so."""
+    with ray_session() as resources:
+        yield resources

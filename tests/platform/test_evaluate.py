@@ -1,0 +1,212 @@
+"""`diffuir evaluate`: pairs are found or refused by name, and measured as written down."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffuir_core import Restorer, Schedule, build, save_weights
+from diffuir_core.errors import UserError
+from diffuir_core.metrics import psnr, ssim
+from diffuir_platform.data.pairs import find_pairs
+from diffuir_platform.evaluate import Settings, evaluate, write_report
+from diffuir_platform.evaluate.benchmark import load, save_png
+
+SETTINGS = Settings(weights="model.safetensors", steps=3, seed=0)
+
+
+def photo(seed: int, height: int = 20, width: int = 26) -> NDArray[np.uint8]:
+    small = np.random.default_rng(seed).integers(60, 200, (5, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def make_pair(folder: Path, stem: str, seed: int = 0, suffix: str = ".png") -> None:
+    clean = photo(seed)
+    save_png(folder / "clean" / f"{stem}.png", clean)
+    path = folder / "degraded" / f"{stem}{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(clean // 2).save(path)
+
+
+def brighten(source: Path, target: Path) -> dict[str, str]:
+    """A restore that doubles every level, which undoes `make_pair` up to one level."""
+    for path in source.rglob("*.png"):
+        save_png(target / path.relative_to(source), load(path) * 2)
+    return {}
+
+
+def keep(source: Path, target: Path) -> dict[str, str]:
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    return {}
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "diffuir_platform.cli", "evaluate", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_the_command_measures_what_diffuir_restore_makes_and_names_what_failed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = tmp_path / "t.safetensors"
+    save_weights(weights, build("T"), Schedule.release())
+    for stem in ("1", "2"):
+        make_pair(tmp_path / "pairs" / "dark", stem, seed=int(stem))
+    (tmp_path / "pairs" / "dark" / "clean" / "2.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    done = run(tmp_path / "pairs", "--weights", weights, "--steps", 1, "--device", "cpu", "--out", out)
+    assert done.returncode == 1, done.stderr
+    assert "dark/2" in done.stdout
+    assert "Traceback" not in done.stderr
+    degraded = photo(1) // 2
+    restored = Restorer(weights, device="cpu", steps=1).restore([degraded])[0]
+    difference = load(out / "restored" / "dark" / "1.png").astype(int) - restored
+    assert np.abs(difference).max() <= 1
+    measured = json.loads((out / "results.json").read_text())["images"]
+    assert len(measured) == 1
+    assert measured[0]["psnr_after"] == pytest.approx(psnr(restored, photo(1)), abs=0.1)
+
+
+def test_the_command_says_in_one_sentence_what_stops_it(tmp_path: Path) -> None:
+    make_pair(tmp_path, "1")
+    weights = tmp_path / "w.safetensors"
+    for arguments, message in (
+        ([tmp_path, "--weights", weights], "w.safetensors"),
+        ([tmp_path, "--channel", "grey"], "channel is 'grey'"),
+        ([tmp_path / "none"], "There is no folder"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_every_set_is_measured_before_and_after(tmp_path: Path) -> None:
+    make_pair(tmp_path / "dark", "1.0_a", seed=1)
+    make_pair(tmp_path / "dark", "2", seed=2)
+    make_pair(tmp_path / "dusk", "deep/3", seed=3)
+    report = evaluate(tmp_path, brighten, SETTINGS)
+    assert [(s.name, s.images) for s in report.sets()] == [("dark", 2), ("dusk", 1)]
+    first = report.images[0]
+    assert first.key == "1.0_a"
+    clean = photo(1)
+    assert first.psnr_before == pytest.approx(psnr(clean // 2, clean))
+    assert first.psnr_after == pytest.approx(psnr(clean // 2 * 2, clean))
+    assert first.ssim_after == pytest.approx(ssim(clean // 2 * 2, clean))
+    dark = report.sets()[0]
+    assert dark.psnr_before == pytest.approx(sum(i.psnr_before for i in report.images[:2]) / 2)
+    assert dark.gain == pytest.approx(dark.psnr_after - dark.psnr_before)
+    assert dark.gain > 20
+
+
+def test_one_set_by_itself_is_named_after_its_folder(tmp_path: Path) -> None:
+    make_pair(tmp_path / "lol", "1")
+    report = evaluate(tmp_path / "lol", brighten, SETTINGS)
+    assert [s.name for s in report.sets()] == ["lol"]
+
+
+def test_a_jpeg_is_measured_without_a_second_coding(tmp_path: Path) -> None:
+    make_pair(tmp_path, "1", suffix=".jpg")
+    measured = evaluate(tmp_path, keep, SETTINGS).images[0]
+    assert measured.psnr_after == measured.psnr_before
+    assert measured.ssim_after == measured.ssim_before
+
+
+def test_restored_pictures_table_and_results_are_written(tmp_path: Path) -> None:
+    make_pair(tmp_path / "pairs" / "dark", "1", seed=1)
+    out = tmp_path / "out"
+    report = evaluate(tmp_path / "pairs", brighten, SETTINGS, out)
+    write_report(report, out)
+    assert np.array_equal(load(out / "restored" / "dark" / "1.png"), photo(1) // 2 * 2)
+    results = json.loads((out / "results.json").read_text())
+    assert results["steps"] == 3
+    assert results["sets"][0]["gain"] == pytest.approx(report.sets()[0].gain)
+    assert results["images"][0]["psnr_after"] == pytest.approx(report.images[0].psnr_after)
+    table = (out / "table.md").read_text()
+    assert f"| dark | 1 | {report.sets()[0].psnr_before:.2f} |" in table
+    assert sorted(p.name for p in out.iterdir()) == ["restored", "results.json", "table.md"]
+
+
+def test_an_infinite_psnr_is_valid_json(tmp_path: Path) -> None:
+    for side in ("degraded", "clean"):
+        save_png(tmp_path / "pairs" / side / "1.png", photo(1))
+    report = evaluate(tmp_path / "pairs", keep, SETTINGS)
+    write_report(report, tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["images"][0]["psnr_before"] == "inf"
+    assert results["sets"][0]["gain"] == 0.0
+
+
+def test_a_corrupt_picture_is_named_and_the_rest_is_measured(tmp_path: Path) -> None:
+    for stem in ("1", "2", "3"):
+        make_pair(tmp_path / "dark", stem)
+    (tmp_path / "dark" / "degraded" / "2.png").write_bytes(b"no picture")
+
+    def restore(source: Path, target: Path) -> dict[str, str]:
+        brighten(source, target)
+        return {"dark/3.png": "out of memory"}
+
+    report = evaluate(tmp_path, restore, SETTINGS)
+    assert [i.key for i in report.images] == ["1"]
+    assert report.failed.keys() == {"dark/2", "dark/3"}
+    assert report.failed["dark/3"] == "out of memory"
+
+
+def test_a_picture_too_small_for_ssim_is_named(tmp_path: Path) -> None:
+    for side in ("degraded", "clean"):
+        save_png(tmp_path / side / "1.png", photo(1, 8, 8))
+    report = evaluate(tmp_path, keep, SETTINGS)
+    assert report.images == []
+    assert "11x11" in next(iter(report.failed.values()))
+
+
+def test_a_pair_of_two_sizes_is_refused_before_anything_is_restored(tmp_path: Path) -> None:
+    save_png(tmp_path / "degraded" / "1.png", photo(1, 20, 26))
+    save_png(tmp_path / "clean" / "1.png", photo(1, 20, 27))
+
+    def never(source: Path, target: Path) -> dict[str, str]:
+        raise AssertionError("restored although the pair is refused")
+
+    with pytest.raises(UserError, match=r"degraded.1\.png is 26x20 but its twin .* is 27x20"):
+        evaluate(tmp_path, never, SETTINGS)
+
+
+def test_a_picture_without_its_twin_is_refused_by_name(tmp_path: Path) -> None:
+    make_pair(tmp_path, "1")
+    make_pair(tmp_path, "2")
+    (tmp_path / "clean" / "2.png").unlink()
+    with pytest.raises(UserError, match=r"degraded.2\.png has no twin.*clean"):
+        find_pairs(tmp_path)
+    (tmp_path / "degraded" / "1.png").unlink()
+    (tmp_path / "degraded" / "2.png").unlink()
+    with pytest.raises(UserError, match=r"clean.1\.png has no twin.*degraded"):
+        find_pairs(tmp_path)
+
+
+def test_folders_without_pairs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no folder .*missing"):
+        find_pairs(tmp_path / "missing")
+    with pytest.raises(UserError, match="holds no pairs"):
+        find_pairs(tmp_path)
+    (tmp_path / "one" / "degraded").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"one has no clean/"):
+        find_pairs(tmp_path)
+    (tmp_path / "one" / "clean").mkdir()
+    with pytest.raises(UserError, match="hold no pictures"):
+        find_pairs(tmp_path)
+
+
+def test_two_pictures_of_one_stem_are_refused(tmp_path: Path) -> None:
+    make_pair(tmp_path, "1")
+    make_pair(tmp_path, "1", suffix=".jpg")
+    with pytest.raises(UserError, match=r"both named 1: keep one"):
+        find_pairs(tmp_path)
