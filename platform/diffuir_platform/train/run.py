@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from diffuir_core import UserError, load_weights
+from diffuir_core import UserError, load_weights, open_weights
 from diffuir_core.files import replacing
 
 from ..data import describe, list_sources
@@ -59,6 +59,10 @@ def train(config: TrainConfig, overwrite: bool = False) -> Path:
         _write_record(folder, {**record, "mlflow_run": tracker.run_id})
         tracker.log_params(settings)
     recipe = {"settings": computed_from(settings), "data": describe(sources)}
+    if config.init_from is not None:
+        # What the first weights were trained with says more than where they lay.
+        recipe["init_from"] = open_weights(config.init_from).recipe
+        recipe["settings"]["init_from"] = config.init_from.name
     points = folder / POINTS_FILE
     # Logical ones: loading must never wait for a CPU that a trainer has, or nothing moves.
     cpus = config.workers * (1 + config.data_tasks) + 1
