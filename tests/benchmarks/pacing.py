@@ -16,7 +16,7 @@ import ray.data
 from diffuir_platform.pacing import pace
 from diffuir_platform.runtime import ray_session
 
-SECONDS = 6.0
+SECONDS = 4.0
 TURNS = 3
 
 
@@ -42,9 +42,14 @@ def waiting_cost(paced: bool) -> float:
 def main() -> None:
     """Measure in turns and print."""
     with ray_session():
-        turns = [(waiting_cost(paced=False), waiting_cost(paced=True)) for _ in range(TURNS)]
-    for without, paced in turns:
-        print(f"without: {without:.3f} CPU s/s   paced: {paced:.3f} CPU s/s   ratio {without / paced:.1f}")
+        turns = []
+        for _ in range(TURNS):
+            without, paced = waiting_cost(paced=False), waiting_cost(paced=True)
+            turns.append((without, paced))
+            ratio = without / paced
+            print(
+                f"without: {without:.3f} CPU s/s  paced: {paced:.3f} CPU s/s  ratio {ratio:.1f}", flush=True
+            )
     print(f"median ratio {statistics.median(a / b for a, b in turns):.1f}")
 
 
