@@ -17,6 +17,9 @@ Field = NDArray[np.float32]
 # The curve back to 8 bits is a table over sqrt(linear): dense where the curve is steep, within 0.01 grey levels.
 _CURVE_STEPS = 1 << 15
 
+NEARLY_NONE = 0.25
+"""Share of draws that hardly spoil the photo: who restores blind must learn to leave a good photo alone."""
+
 
 def check_photo(clean: Any) -> Photo:
     """The photo itself if it is uint8 of shape (H, W, 3) with H, W >= 1; else ValueError."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._fields import (
+    NEARLY_NONE,
     Field,
     Photo,
     check_photo,
@@ -64,8 +65,8 @@ class BlurParams:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
-        """A random blur: one in eight under a pixel, the others up to a path of 31 pixels."""
-        nearly_none = rng.random() < 0.125
+        """A random blur: a quarter under a pixel, the others up to a path of 31 pixels."""
+        nearly_none = rng.random() < NEARLY_NONE
         extent = float(rng.uniform(0, 1)) if nearly_none else log_uniform(rng, 1.5, 31)
         split = not nearly_none and rng.random() < 0.4
         focus = rng.random() < 0.3

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._fields import (
+    NEARLY_NONE,
     Field,
     Photo,
     check_photo,
@@ -66,10 +67,10 @@ class HazeParams:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
-        """A random haze: one in eight nearly none, one in six over a flat scene, the others light to dense."""
-        nearly_none = rng.random() < 0.125
+        """A random haze: a quarter nearly none, one in twelve over a flat scene, the others light to dense."""
+        nearly_none = rng.random() < NEARLY_NONE
         near = float(0.05 + 0.65 * rng.random() ** 2)
-        flat = rng.random() < 1 / 6
+        flat = rng.random() < 1 / 12
         # Data sets haze by day with grey light; smog, dust and dusk are darker and have a colour.
         by_day = rng.random() < 0.85
         cast = rng.normal(0, 0.02 if by_day else 0.06, 3) * (rng.random() < 0.5 or not by_day)

@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 
 from ._fields import (
+    NEARLY_NONE,
     Field,
     Photo,
     check_photo,
@@ -60,8 +61,8 @@ class LowLightParams:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
-        """A random dark photo: one in eight hardly darker, the others down to six stops and a half."""
-        nearly_none = rng.random() < 0.125
+        """A random dark photo: a quarter hardly darker, the others down to six stops and a half."""
+        nearly_none = rng.random() < NEARLY_NONE
         strength = 0.06 if nearly_none else 1.0
         cast = 2 ** np.clip(rng.normal(0, 0.25 * strength, 3), -1, 0.5)
         return cls(

@@ -17,6 +17,7 @@ from typing import Self
 import numpy as np
 
 from ._fields import (
+    NEARLY_NONE,
     Field,
     Photo,
     check_photo,
@@ -84,12 +85,12 @@ class RainParams:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
-        """A random rain: one in eight nearly none, three light, four or five heavy with up to five directions."""
+        """A random rain: a quarter nearly none, a quarter light, the others heavy with up to five directions."""
         kind = rng.random()
         layers: tuple[StreakLayer, ...]
-        if kind < 0.125:
+        if kind < NEARLY_NONE:
             layers = (_draw_layer(rng, coverage=(0.002, 0.03), intensity=(0.03, 0.25), width=(1.0, 1.8)),)
-        elif kind < 0.42:
+        elif kind < 0.5:
             layers = tuple(
                 _draw_layer(rng, coverage=(0.02, 0.3), intensity=(0.12, 0.6), width=(1.0, 3.0))
                 for _ in range(1 + (rng.random() < 0.25))
@@ -100,7 +101,7 @@ class RainParams:
                 _draw_layer(rng, coverage=(0.08, 0.8), intensity=(0.15, 0.85), width=(1.0, 4.5), around=main)
                 for _ in range(rng.integers(1, 6))
             )
-        veiled = kind >= 0.3 and rng.random() < 0.4
+        veiled = kind >= 0.4 and rng.random() < 0.4
         return cls(
             layers=layers,
             screen=float(rng.choice([0.0, rng.random(), 1.0], p=[0.5, 0.3, 0.2])),

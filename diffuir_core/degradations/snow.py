@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 
 from ._fields import (
+    NEARLY_NONE,
     Field,
     Photo,
     check_photo,
@@ -78,8 +79,8 @@ class SnowParams:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
-        """A random snowfall: one in eight nearly none, the others from light to a dense fall at four depths."""
-        nearly_none = rng.random() < 0.125
+        """A random snowfall: a quarter nearly none, the others from light to a dense fall at four depths."""
+        nearly_none = rng.random() < NEARLY_NONE
         severity = 0.0 if nearly_none else float(rng.uniform(0.1, 1))
         angle = float(np.clip(rng.normal(0, 30), -80, 80))
         scale = log_uniform(rng, 0.6, 1.8)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from diffuir_core import UNet, build
+from diffuir_core.degradations._fields import Photo
 
 
 def _by_rule(variant: str) -> UNet:
@@ -39,3 +40,10 @@ def by_rule() -> Callable[[str], UNet]:
 def tiny() -> UNet:
     """A DiffUIR-T with weights by rule."""
     return _by_rule("T")
+
+
+@pytest.fixture(scope="session")
+def photo() -> Photo:
+    """A part of a real photo, (160, 240, 3)."""
+    data = pytest.importorskip("skimage.data")
+    return np.ascontiguousarray(data.astronaut()[20:180, 120:360])

@@ -103,6 +103,20 @@ def test_a_pair_is_cropped_and_flipped_together(tmp_path: Path) -> None:
         assert np.array_equal(degraded, clean)
 
 
+@pytest.mark.parametrize(
+    ("task", "varied"), [("haze", False), ("low_light", False), ("rain", True), ("blur", True)]
+)
+def test_half_the_photos_get_other_tones_where_flat_is_not_hazy(
+    tmp_path: Path, task: str, varied: bool
+) -> None:
+    checks = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(np.dstack([checks] * 3)).save(file := tmp_path / "checks.png")
+    cleans = [load_slot(Slot(task, 0, seed), Source(str(file)), 32)[1] for seed in range(40)]
+    changed = [clean for clean in cleans if not set(np.unique(clean)) <= {0, 255}]
+    assert (10 < len(changed) < 30) if varied else not changed
+    assert all(len(np.unique(clean)) == 2 and np.ptp(clean) >= 126 for clean in changed)
+
+
 def test_a_photo_smaller_than_the_crop_is_continued(tmp_path: Path) -> None:
     degraded, clean = load_slot(Slot("blur", 0, 1), Source(str(photo(tmp_path / "a.png", (20, 9)))), 32)
     assert degraded.shape == clean.shape == (32, 32, 3)

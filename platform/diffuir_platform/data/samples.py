@@ -14,6 +14,9 @@ from diffuir_core.imaging import ImageError, decode
 from .mixture import Slot
 from .sources import Source
 
+VARIED_TONES = frozenset(("rain", "snow", "blur"))
+"""Tasks whose clean photos may be flat or dark: a model that met only vivid ones takes all others for hazy."""
+
 CACHE_BYTES = 512 * 2**20
 """Decoded photos that a loading process keeps: a small collection is decoded once, not once an epoch."""
 
@@ -35,6 +38,8 @@ def load_slot(slot: Slot, source: Source, crop: int) -> tuple[np.ndarray, np.nda
     top, left = (int(rng.integers(max(side - crop, 0) + 1)) for side in clean.shape[:2])
     window = (slice(top, top + crop), slice(left, left + crop))
     clean = _fill(clean[window], crop)
+    if degraded is None and slot.task in VARIED_TONES and rng.random() < 0.5:
+        clean = vary_tones(clean, rng)
     degraded = (
         degrade(slot.task, clean, int(rng.integers(2**63)))
         if degraded is None
@@ -45,6 +50,14 @@ def load_slot(slot: Slot, source: Source, crop: int) -> tuple[np.ndarray, np.nda
         if rng.random() < 0.5:
             clean, degraded = np.flip(clean, axis), np.flip(degraded, axis)
     return np.ascontiguousarray(degraded), np.ascontiguousarray(clean)
+
+
+def vary_tones(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """uint8 (H, W, 3) with its contrast taken down, to half at most, about a random grey, and another gamma."""
+    levels = np.arange(256) / 255
+    contrast, grey, gamma = rng.uniform(0.5, 1), rng.uniform(0.2, 0.8), 2 ** rng.uniform(-0.5, 0.5)
+    curve = grey + contrast * (levels**gamma - grey)
+    return np.rint(curve * 255).astype(np.uint8)[clean]
 
 
 @cached(LRUCache(CACHE_BYTES, getsizeof=lambda pixels: pixels.nbytes))
