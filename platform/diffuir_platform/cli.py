@@ -21,6 +21,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Weights: .safetensors of ours or a release .pt.", show_default="shipped"),
+]
+Steps = Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")]
+Seed = Annotated[int, typer.Option(help="Seed of the restore's noise.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
 
 def main() -> None:
     """The console script: a UserError becomes its one sentence on stderr and exit code 2."""
@@ -59,13 +67,10 @@ def _options(
 def restore(
     source: Annotated[str, typer.Argument(metavar="IN", help="A photo or a folder of photos.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="A folder, or for one photo also a file.")],
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Weights: .safetensors of ours or a release .pt.", show_default="shipped"),
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")] = 3,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    weights: Weights = None,
+    steps: Steps = 3,
+    seed: Seed = 0,
+    device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Photos handed to the model at once.")] = 4,
     quality: Annotated[int, typer.Option(help="Quality of JPEG and lossy WebP, 1 to 100.")] = 95,
     address: Annotated[
@@ -129,13 +134,10 @@ def evaluate(
     pairs: Annotated[
         Path, typer.Argument(metavar="PAIRS", help="A folder with degraded/ and clean/, or of such folders.")
     ],
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Weights: .safetensors of ours or a release .pt.", show_default="shipped"),
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")] = 3,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    weights: Weights = None,
+    steps: Steps = 3,
+    seed: Seed = 0,
+    device: Device = "auto",
     channel: Annotated[str, typer.Option(help="Measure on y (luma) or rgb.")] = "y",
     out: Annotated[
         Path | None,
@@ -155,12 +157,9 @@ def evaluate(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where the photos and the contact sheet go.")] = Path("demo"),
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Weights: .safetensors of ours or a release .pt.", show_default="shipped"),
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")] = 3,
-    seed: Annotated[int, typer.Option(help="Seed of the restore's noise.")] = 0,
+    weights: Weights = None,
+    steps: Steps = 3,
+    seed: Seed = 0,
 ) -> None:
     """Degrade bundled photos in five ways, restore them, and write a contact sheet."""
     from .evaluate.commands import run_demo
