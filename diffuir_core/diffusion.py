@@ -40,13 +40,12 @@ def forward_process(schedule: Schedule, clean: Tensor, degraded: Tensor, t: Tens
 
 
 def residual_loss(
-    network: Network, schedule: Schedule, clean: Tensor, degraded: Tensor, t: Tensor, noise: Tensor
+    network: Network, schedule: Schedule, clean: Tensor, degraded: Tensor, t: Tensor, image: Tensor
 ) -> Tensor:
-    """The L1 loss of Eq. 11 (Algorithm 1), one value per image: float32 (B,).
+    """The L1 loss of Eq. 11 (Algorithm 1) for `image`, which is I_t, one value per image: float32 (B,).
 
     Its mean over a batch is the training loss; kept per image so that it can be reported per task.
     """
-    image = forward_process(schedule, clean, degraded, t, noise)
     predicted = network(torch.cat((image, degraded), dim=1), network_time(schedule, t))
     return (predicted.float() - (degraded - clean)).abs().mean(dim=(1, 2, 3))
 

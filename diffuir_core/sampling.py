@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, overload
 
 import torch
@@ -13,6 +14,9 @@ from .diffusion import Network, ddim_step, ddpm_step, predict_residual, start_pa
 from .schedule import Schedule, T, sampling_times
 
 Start = Callable[[Schedule, Tensor, Tensor], Tensor]
+
+Predict = Callable[[Tensor, int, int], Tensor]
+"""I_t, the number of the step from 0, its time t -> the residual, clipped to [-1, 1]."""
 
 STARTS: dict[str, Start] = {"release": start_release, "paper": start_paper}
 
@@ -59,14 +63,28 @@ def sample(
     schedule, noise, degraded = _prepare(degraded, noise, schedule)
     if start not in STARTS:
         raise ValueError(f"no starting point {start!r}: choose one of {', '.join(STARTS)}")
+
+    def predict(image: Tensor, step: int, t: int) -> Tensor:
+        return predict_residual(model, schedule, image, degraded, t)
+
     image = STARTS[start](schedule, degraded, noise)
-    times = sampling_times(steps)
-    images = []
-    for t, t_next in itertools.pairwise(times):
-        residual = predict_residual(model, schedule, image, degraded, t)
+    images = (_to_unit(image) for image in ddim(predict, schedule, image, degraded, steps))
+    return list(images) if trajectory else last(images)
+
+
+def ddim(
+    predict: Predict, schedule: Schedule, image: Tensor, degraded: Tensor, steps: int
+) -> Iterator[Tensor]:
+    """The image after each of `steps` DDIM steps from `image`, the starting point, (B, 3, H, W) in [-1, 1]."""
+    for step, (t, t_next) in enumerate(itertools.pairwise(sampling_times(steps))):
+        residual = predict(image, step, t)
         image = ddim_step(schedule, image, degraded, residual, t, t_next)
-        images.append(_to_unit(image))
-    return images if trajectory else images[-1]
+        yield image
+
+
+def last(images: Iterable[Tensor]) -> Tensor:
+    """The last of `images`, the others forgotten as they come."""
+    return deque(images, maxlen=1)[0]
 
 
 @torch.inference_mode()

@@ -92,7 +92,7 @@ def test_training_loss(golden: Golden) -> None:
     clean, degraded = golden.training_pair()
     with torch.inference_mode():
         losses = residual_loss(
-            golden.model, Schedule.release(), clean, degraded, golden["train_t"], golden["train_noise"]
+            golden.model, Schedule.release(), clean, degraded, golden["train_t"], golden["train_xt"]
         )
     assert float(losses.mean()) == pytest.approx(float(golden["train_loss"]), abs=2e-6)
 

@@ -17,10 +17,13 @@ from mlflow import MlflowClient
 from PIL import Image
 from safetensors.torch import load_file
 
-from diffuir_core import Restorer, UserError, open_weights
+from diffuir_core import Restorer, UserError, open_weights, sample
 from diffuir_core.degradations import TASKS
+from diffuir_core.diffusion import start_release
 from diffuir_platform.config import load_config
 from diffuir_platform.train import TrainConfig, train
+from diffuir_platform.train.loop import sampled
+from diffuir_platform.train.state import TrainState
 
 STEPS = 6
 
@@ -43,6 +46,7 @@ def settings(photos: Path, storage: Path, **changes: object) -> dict[str, object
         "stages": [{"steps": 4, "crop": 16, "batch": 10}, {"steps": STEPS - 4, "crop": 32, "batch": 10}],
         "learning_rate": 1e-3,
         "learning_rate_schedule": "cosine",
+        "sampled_share": 0.5,
         "ema": {"decay": 0.5, "every": 1},
         "log_every": 1,
         "checkpoint_every": 2,
@@ -107,6 +111,22 @@ def test_a_finished_run_is_not_trained_again(
 ) -> None:
     train(config(photos, finished))
     assert "is finished" in capsys.readouterr().out
+
+
+def test_a_sampled_batch_is_what_a_restore_meets(photos: Path, tmp_path: Path) -> None:
+    state = TrainState(config(photos, tmp_path), torch.device("cpu"))
+    degraded, noise = torch.rand(2, 3, 16, 32) * 2 - 1, torch.randn(2, 3, 16, 32)
+    images = sample(state.model, (degraded + 1) / 2, 3, noise, trajectory=True)
+    for step, (t, image) in enumerate(
+        [
+            (999, start_release(state.schedule, degraded, noise)),
+            (665, images[0] * 2 - 1),
+            (332, images[1] * 2 - 1),
+        ]
+    ):
+        times, met = sampled(state, degraded, noise, 3, step)
+        assert times.tolist() == [t, t]
+        torch.testing.assert_close(met, image, atol=1e-5, rtol=0)
 
 
 def test_two_workers_train_what_one_does(photos: Path, finished: Path, tmp_path: Path) -> None:

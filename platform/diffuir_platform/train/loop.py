@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 
 from diffuir_core import save_weights
 from diffuir_core.degradations import TASKS
-from diffuir_core.diffusion import residual_loss
+from diffuir_core.diffusion import forward_process, predict_residual, residual_loss, start_release
+from diffuir_core.sampling import ddim, last
+from diffuir_core.schedule import sampling_times
 
 from ..data import Mixture, Share, shares_of_batches
 from ..tracking import Tracker
@@ -97,11 +100,31 @@ def accumulate_gradients(
     degraded, clean = (as_signal(pixels, device) for pixels in (share.degraded, share.clean))
     t, noise = draw_diffusion(share, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(config, device)):
-        losses = residual_loss(network, state.schedule, clean, degraded, t, noise)
+        draw = np.random.default_rng((config.seed, share.batch))
+        if draw.random() < config.sampled_share:
+            step = int(draw.integers(config.sampled_steps))
+            t, image = sampled(state, degraded, noise, config.sampled_steps, step)
+        else:
+            image = forward_process(state.schedule, clean, degraded, t, noise)
+        losses = residual_loss(network, state.schedule, clean, degraded, t, image)
     (losses.sum() * (world_size / (share.total * config.accumulate))).backward()
     task = torch.tensor([TASKS.index(slot.task) for slot in share.slots], device=device)
     sums = torch.zeros(len(TASKS), device=device).index_add_(0, task, losses.detach())
     return {"loss": sums, "count": torch.bincount(task, minlength=len(TASKS)).float()}
+
+
+@torch.no_grad()
+def sampled(
+    state: TrainState, degraded: Tensor, noise: Tensor, steps: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """The time (n,) and I_t (n, 3, H, W) that the network meets at `step` of `steps` when it restores."""
+
+    def predict(image: Tensor, step: int, t: int) -> Tensor:
+        return predict_residual(state.model, state.schedule, image, degraded, t)
+
+    start = start_release(state.schedule, degraded, noise)
+    image = last(chain([start], islice(ddim(predict, state.schedule, start, degraded, steps), step)))
+    return torch.full((len(image),), sampling_times(steps)[step], device=image.device), image
 
 
 def as_signal(pixels: np.ndarray, device: torch.device) -> Tensor:

@@ -65,6 +65,11 @@ class TrainConfig(Config):
     """Steps over which the learning rate rises from zero."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
     """Adam's."""
+    sampled_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the batches whose I_t is not made of the clean photo (Eq. 4), but is what the network's own earlier
+    steps of sampling have left: it learns to correct them instead of trusting them."""
+    sampled_steps: int = Field(default=3, gt=0, le=1000)
+    """Steps of that loop; each such batch is at one of them."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
     ema: EmaConfig = EmaConfig()
