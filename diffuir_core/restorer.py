@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .sampling import sample
+from .diffusion import network_time, start_release
+from .planning import SMALLEST_TILE, Plan, available_memory, is_out_of_memory, plan, smaller
+from .prepared import PreparedUNet
+from .sampling import Predict, ddim, last
+from .schedule import sampling_times
+from .tiling import Tiling
+from .unet import MULTIPLE, pad_to_multiple, padded_size
 from .weights import open_weights
+
+BATCH_PIXELS = 2**18
+"""Pixels that go through the network together: what small images need to fill the machine, and no more."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -22,7 +32,9 @@ class Restorer:
 
     weights: a file as `load_weights` takes it, None for those that ship. device: "auto" (a GPU where there is
     one), or a torch device. precision: "float32", "bfloat16", or "auto" (bfloat16 on a GPU, else float32). steps:
-    DDIM steps, 1 .. 1000. seed: with the image's own content, what its noise is drawn from.
+    DDIM steps, 1 .. 1000. seed: with the image's own content, what its noise is drawn from. tile: side of the
+    tiles that larger images are restored in, a multiple of 16; None for the whole image where it fits into memory,
+    else the largest tiles that do. memory: bytes a restore may take; None for what is free.
 
     Raises `UserError` for weights that can't be used, `ValueError` for the other arguments.
     """
@@ -34,6 +46,8 @@ class Restorer:
         precision: str = "auto",
         steps: int = 3,
         seed: int = 0,
+        tile: int | None = None,
+        memory: int | None = None,
     ) -> None:
         if not 1 <= steps <= 1000:
             raise ValueError(f"steps is {steps}: it must lie in 1 .. 1000")
@@ -43,32 +57,119 @@ class Restorer:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if precision == "auto":
             precision = "bfloat16" if device.startswith("cuda") else "float32"
+        if tile is not None and (tile < SMALLEST_TILE or tile % MULTIPLE):
+            raise ValueError(f"tile is {tile}: it must be a multiple of {MULTIPLE}, at least {SMALLEST_TILE}")
         opened = open_weights(weights)
         self.device = torch.device(device)
         self.precision = precision
         self.steps = steps
         self.seed = seed
-        self.model = opened.model.to(self.device)
+        self.tile = tile
+        self.memory = memory
+        self.variant = opened.model.variant
         self.schedule = opened.schedule.to(self.device)
+        times = network_time(self.schedule, torch.tensor(sampling_times(steps)[:-1]))
+        self.network = PreparedUNet(opened.model, times, self.device, PRECISIONS[precision])
 
     def restore(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """uint8 (H, W, 3) RGB arrays of any sizes -> restored ones of the same shapes, in the same order.
 
-        Each image is run by itself, so its result does not depend on the others. Raises `ValueError` for an array
-        that is not uint8 (H, W, 3).
+        Images of one padded size run together; the result of each does not depend on the others. Raises
+        `ValueError` for an array that is not uint8 (H, W, 3).
         """
-        return [self._restore_one(image) for image in images]
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, image in enumerate(images):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+                raise ValueError(f"an image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
+            groups[padded_size(*image.shape[:2])].append(i)
+        restored: dict[int, np.ndarray] = {}
+        for (height, width), members in groups.items():
+            together = max(1, BATCH_PIXELS // (height * width))
+            for start in range(0, len(members), together):
+                batch = members[start : start + together]
+                restored.update(zip(batch, self._restore_group([images[i] for i in batch]), strict=True))
+        return [restored[i] for i in range(len(images))]
 
-    def _restore_one(self, image: np.ndarray) -> np.ndarray:
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ValueError(f"an image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
-        pixels = torch.from_numpy(np.ascontiguousarray(image))
-        degraded = pixels.permute(2, 0, 1)[None].to(self.device).float() / 255.0
+    def plan(self, height: int, width: int) -> Plan:
+        """How an image of that size would be restored now: whole or in tiles, and what it takes of memory."""
+        itemsize = PRECISIONS[self.precision].itemsize
+        memory = available_memory(self.device) if self.memory is None else self.memory
+        return plan(self.variant, height, width, itemsize, memory, self.tile)
+
+    def _restore_group(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """`restore` for images of one padded size; out of memory, one by one, then in smaller tiles."""
+        height, width = images[0].shape[:2]
+        plan = self.plan(height, width)
+        if plan.tiling is None:
+            restored = _unless_out_of_memory(lambda: self._restore_whole(images))
+            if restored is not None:
+                return restored
+        if len(images) > 1:
+            return [self._restore_group([image])[0] for image in images]
+        tiling = plan.tiling
+        while True:
+            if tiling is not None:
+                restored = _unless_out_of_memory(partial(self._restore_in_tiles, images[0], tiling))
+                if restored is not None:
+                    return restored
+            tiling = smaller(height, width, tiling)
+
+    @torch.inference_mode()
+    def _restore_whole(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Images of one padded size, each at once."""
+        sizes = [image.shape[:2] for image in images]
+
+        def stacked(tensors: Iterable[Tensor]) -> Tensor:
+            """Tensors of `sizes`, each (3, H, W), reflected up to the padded size they share."""
+            return torch.stack([pad_to_multiple(tensor) for tensor in tensors])
+
+        def predict(image: Tensor, step: int, t: int) -> Tensor:
+            # Each step reflects the image it has, as the network does with an image by itself.
+            if any(size != image.shape[-2:] for size in sizes):
+                image = stacked(one[:, :h, :w] for one, (h, w) in zip(image, sizes, strict=True))
+            return self.network(image, seen, step).clamp_(-1.0, 1.0)
+
+        degraded = stacked(as_signal(image).to(self.device) for image in images)
+        noise = stacked(content_noise(image, self.seed)[0].to(self.device) for image in images)
+        seen = self.network.see(degraded)
+        restored = self._sample(predict, degraded, noise)
+        return [level[:h, :w] for level, (h, w) in zip(restored, sizes, strict=True)]
+
+    @torch.inference_mode()
+    def _restore_in_tiles(self, image: np.ndarray, tiling: Tiling) -> list[np.ndarray]:
+        """One image, in tiles."""
+        degraded = as_signal(image)[None].to(self.device)
+
+        def predict(image: Tensor, step: int, t: int) -> Tensor:
+            def of_tile(rows: slice, columns: slice) -> Tensor:
+                seen = self.network.see(degraded[..., rows, columns])
+                return self.network(image[..., rows, columns], seen, step)
+
+            return tiling.blend(of_tile, image).clamp_(-1.0, 1.0)
+
         noise = content_noise(image, self.seed).to(self.device)
-        low_precision = self.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16) if low_precision else nullcontext():
-            restored = sample(self.model, degraded, self.steps, noise, self.schedule)
-        return (restored[0] * 255.0).round_().clamp_(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+        return list(self._sample(predict, degraded, noise))
+
+    def _sample(self, predict: Predict, degraded: Tensor, noise: Tensor) -> np.ndarray:
+        """uint8 (B, H, W, 3)."""
+        start = start_release(self.schedule, degraded, noise)
+        image = last(ddim(predict, self.schedule, start, degraded, self.steps))
+        return ((image + 1.0) * 127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _unless_out_of_memory(run: Callable[[], list[np.ndarray]]) -> list[np.ndarray] | None:
+    """What `run` returns, or None where memory ran out; what it held is free again when this returns."""
+    try:
+        return run()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
+
+
+def as_signal(image: np.ndarray) -> Tensor:
+    """uint8 (H, W, 3) -> float32 (3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255.0 * 2.0 - 1.0
 
 
 def content_noise(image: np.ndarray, seed: int) -> Tensor:

@@ -37,8 +37,12 @@ class StandardizedConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.standardized(), self.bias, padding=1)
+
+    def standardized(self) -> Tensor:
+        """The filters as they are applied, of `weight`'s shape."""
         variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
-        return F.conv2d(x, (self.weight - mean) * (variance + EPS).rsqrt(), self.bias, padding=1)
+        return (self.weight - mean) * (variance + EPS).rsqrt()
 
 
 class Block(nn.Module):
@@ -229,8 +233,14 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         H, W = x.shape[-2:]
         x = pad_to_multiple(x).contiguous(memory_format=torch.channels_last)
-        time = self.time_mlp(time)
-        first = x = self.init_conv(x)
+        return self.residual(self.init_conv(x), self.time_mlp(time))[..., :H, :W]
+
+    def residual(self, first: Tensor, time: Tensor | int) -> Tensor:
+        """What follows the first convolution's (B, dim, H, W), H and W multiples of 16.
+
+        time: its embedding (B, 4 dim), or what else the residual blocks take for it.
+        """
+        x = first
         skips: list[Tensor] = []
         for level in self.downs:
             block1, block2, attention, down = level.children()
@@ -246,7 +256,7 @@ class UNet(nn.Module):
             x = block2(torch.cat((x, skips.pop()), dim=1), time)
             x = up(attention(x))
         x = self.final_res_block(torch.cat((x, first), dim=1), time)
-        return self.final_conv(x)[..., :H, :W]
+        return self.final_conv(x)
 
 
 def pad_to_multiple(x: Tensor) -> Tensor:
@@ -254,12 +264,16 @@ def pad_to_multiple(x: Tensor) -> Tensor:
 
     An edge shorter than the padding is reflected again and again, so that a 1-pixel image works too.
     """
-    for axis in (-2, -1):
+    for axis, padded in zip((-2, -1), padded_size(*x.shape[-2:]), strict=True):
         size = x.shape[axis]
-        padded = math.ceil(size / MULTIPLE) * MULTIPLE
         if padded > size:
             x = x.index_select(axis, reflected_indices(size, padded).to(x.device))
     return x
+
+
+def padded_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width up to the next multiple of 16."""
+    return math.ceil(height / MULTIPLE) * MULTIPLE, math.ceil(width / MULTIPLE) * MULTIPLE
 
 
 def reflected_indices(size: int, padded: int) -> Tensor:

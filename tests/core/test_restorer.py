@@ -38,6 +38,18 @@ def test_an_image_does_not_depend_on_its_neighbours(weights: Path) -> None:
             assert int(np.abs(a.astype(int) - b).max()) <= 1
 
 
+def test_images_of_one_padded_size_run_together_and_do_not_mix(weights: Path) -> None:
+    """Guarantee 1: at most one grey level, on at most 0.1% of the values."""
+    rng = np.random.default_rng(2)
+    sizes = [(40, 60), (48, 64), (33, 50), (48, 49), (48, 64)]
+    group = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    restorer = Restorer(weights)
+    for together, image in zip(restorer.restore(group), group, strict=True):
+        apart = np.abs(together.astype(int) - restorer.restore([image])[0])
+        assert apart.max() <= 1
+        assert np.mean(apart > 0) <= 1e-3
+
+
 def test_it_is_the_sampling_loop_with_the_images_own_noise(weights: Path, tiny: UNet) -> None:
     photo = photos()[0]
     degraded = torch.from_numpy(photo).permute(2, 0, 1)[None] / 255

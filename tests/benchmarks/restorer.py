@@ -1,0 +1,139 @@
+"""How fast the network restores: one table, each figure beside the plain network's and the machine's own rate.
+
+python tests/benchmarks/restorer.py [--variants T L] [--sizes 256x256 1280x720] [--batches 1 8] [--json FILE]
+
+A line is one pass of the network. `rate`: the arithmetic of the network as published, in GFLOP/s. `of machine`:
+that by the best of a large matrix product and a channels-last 3x3 convolution in the same precision. `of plain`:
+how many times faster than `PlainUNet` (eager, float32, contiguous). All of a line is measured in turns in one
+process, a new one for each line, whose peak memory is that of the prepared network alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import torch
+from plain import PlainUNet
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffuir_core.prepared import PreparedUNet
+from diffuir_core.restorer import PRECISIONS
+from diffuir_core.unet import build
+
+PLAIN_PIXELS = 2**20
+"""Beyond this the plain network's written-out attention does not fit into a small machine."""
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    """Wall time of one run."""
+    began = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def machine_rate(dtype: torch.dtype, device: torch.device) -> list[Callable[[], float]]:
+    """Functions that each run once and return FLOP/s: a matrix product and a convolution."""
+    side = 2048 if device.type == "cpu" else 8192
+    a = torch.randn(side, side, device=device, dtype=dtype)
+    conv = torch.nn.Conv2d(128, 128, 3, padding=1, bias=False).to(
+        device, dtype, memory_format=torch.channels_last
+    )
+    x = torch.randn(1, 128, 256, 256, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    return [
+        lambda: 2 * side**3 / seconds(lambda: a @ a, device),
+        lambda: 2 * 9 * 128 * 128 * 256 * 256 / seconds(lambda: conv(x), device),
+    ]
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory this process has had at once."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure(case: dict[str, Any]) -> dict[str, Any]:
+    """One line of the table."""
+    device, dtype = torch.device(case["device"]), PRECISIONS[case["precision"]]
+    batch, width, height = case["batch"], case["width"], case["height"]
+    torch.manual_seed(0)
+    model = build(case["variant"]).eval().requires_grad_(False)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        PlainUNet(build(case["variant"]))(torch.empty(batch, 6, height, width), torch.empty(batch))
+    with torch.inference_mode():
+        image, degraded = (torch.rand(batch, 3, height, width, device=device) * 2 - 1 for _ in range(2))
+        prepared = PreparedUNet(model, torch.tensor([500.0]), device, dtype)
+        seen = prepared.see(degraded)
+        before = peak_bytes(device)
+        prepared(image, seen, 0)
+        memory = peak_bytes(device) - before
+
+        plain = PlainUNet(model.to(device)) if batch * width * height <= PLAIN_PIXELS else None
+        x, times = torch.cat((image, degraded), dim=1), torch.full((batch,), 500.0, device=device)
+        rates = machine_rate(dtype, device)
+        ours, theirs, best = [], [], 0.0
+        for _ in range(case["turns"]):
+            ours.append(seconds(lambda: prepared(image, seen, 0), device))
+            best = max(best, *(rate() for rate in rates))
+            if plain is not None:
+                theirs.append(seconds(lambda: plain(x, times), device))
+    rate = counter.get_total_flops() / statistics.median(ours)
+    return case | {
+        "seconds": statistics.median(ours),
+        "gflops": rate / 1e9,
+        "machine_gflops": best / 1e9,
+        "of_machine": rate / best,
+        "of_plain": statistics.median(theirs) / statistics.median(ours) if theirs else None,
+        "peak_bytes": memory,
+    }
+
+
+def main() -> None:
+    """Measure every case and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--variants", nargs="+", default=["T", "L"])
+    parser.add_argument("--sizes", nargs="+", default=["256x256", "1280x720"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS))
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--json", help="write the figures here too")
+    asked = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    table = Table(
+        "variant", "size", "batch", "precision", "s", "GFLOP/s", "of machine", "of plain", "peak MiB"
+    )
+    lines = []
+    for variant, size, batch, precision in product(
+        asked.variants, asked.sizes, asked.batches, asked.precisions
+    ):
+        width, height = (int(side) for side in size.split("x"))
+        case = {"variant": variant, "width": width, "height": height, "batch": batch, "precision": precision}
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            line = pool.apply(measure, (case | {"device": device, "turns": asked.turns},))
+        lines.append(line)
+        table.add_row(
+            variant, size, str(batch), precision, f"{line['seconds']:.3f}", f"{line['gflops']:.0f}",
+            f"{line['of_machine']:.0%}", f"{line['of_plain']:.1f}" if line["of_plain"] else "-",
+            f"{line['peak_bytes'] / 2**20:,.0f}",
+        )  # fmt: skip
+        Console(stderr=True).print(line)
+    Console().print(table)
+    if asked.json:
+        with open(asked.json, "w") as file:
+            json.dump({"device": device, "threads": torch.get_num_threads(), "lines": lines}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
