@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +144,19 @@ def test_resuming_with_other_settings_is_refused_with_the_difference(photos: Pat
         train(config(photos, finished, learning_rate=2e-3))
 
 
+def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(
+    photos: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(finished / "test", tmp_path / "test") / "run.json"
+    record = json.loads(run.read_text())
+    del record["settings"]["clip_norm"]
+    run.write_text(json.dumps(record))
+    train(config(photos, tmp_path))
+    assert "is finished" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"clip_norm = 1\.0, not 2\.0"):
+        train(config(photos, tmp_path, clip_norm=2.0))
+
+
 def test_an_output_that_cannot_be_written_is_named(photos: Path, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
@@ -169,7 +185,7 @@ def test_killed_at_any_step_and_started_again_gives_the_same_weights(
     )
     try:
         deadline = time.monotonic() + 200
-        while not list(run.glob("checkpoint_*/state.pt")):
+        while not (run / "checkpoint_manager_snapshot.json").exists():  # Ray Train's list of complete ones
             assert first.poll() is None, "the run ended before it could be killed"
             assert time.monotonic() < deadline, "no checkpoint came"
             time.sleep(0.02)
@@ -181,6 +197,7 @@ def test_killed_at_any_step_and_started_again_gives_the_same_weights(
 
     second = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert second.returncode == 0, second.stderr
+    assert re.search(r"^going on from step [246]$", second.stdout, re.MULTILINE), second.stdout
     expected, resumed = weights_of(finished), weights_of(tmp_path / "runs")
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
     client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")

@@ -50,6 +50,7 @@ def train_worker(setup: dict[str, Any]) -> None:
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             state.load(Path(folder))
+        ray.train.report({"going_on_from": state.step})
     network = ray.train.torch.prepare_model(state.model)
     mixture = Mixture(
         config.seed, config.batch_stages(), {t: len(s) for t, s in setup["sources"].items()}, config.mixture

@@ -19,14 +19,14 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class WritePoints(UserCallback):  # type: ignore[misc]
-    """Appends every point of the first worker to a file."""
+    """Appends every point of the first worker to a file, and where it went on from."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Ray Train calls this with every worker's report."""
-        if "loss" in metrics[0]:
+        if metrics[0].keys() & {"loss", "going_on_from"}:
             with self.file.open("a") as out:
                 out.write(json.dumps(metrics[0]) + "\n")
 
@@ -53,6 +53,9 @@ def _follow(file: Path, steps: int, done: threading.Event) -> None:
             last_look = done.is_set()
             for line in points:
                 point = json.loads(line)
+                if "going_on_from" in point:
+                    print(f"going on from step {point['going_on_from']:,}", flush=True)
+                    continue
                 first = first or (time.monotonic(), point["step"])
                 print(progress_line(point, steps, *first), flush=True)
             if last_look:

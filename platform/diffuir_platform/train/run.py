@@ -135,8 +135,10 @@ def _open_record(config: TrainConfig, folder: Path) -> dict[str, Any]:
             raise UserError(f"can't write to {folder} ({error.strerror}): set storage") from error
         return {"settings": settings}
     record: dict[str, Any] = json.loads(file.read_text())
+    # A setting that did not exist when the run was begun had its default's effect.
+    begun = {**computed_from(TrainConfig().model_dump(mode="json")), **record["settings"]}
     for key, value in settings.items():
-        was = record["settings"].get(key)
+        was = begun[key]
         if was != value:
             raise UserError(
                 f"the run {config.name!r} in {folder} was begun with {key} = {json.dumps(was)}, not "
