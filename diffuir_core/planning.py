@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,14 @@ def plan(
 def tiles_of(height: int, width: int, tile: int) -> Tiling:
     """Tiles of that side with the usual overlap."""
     return Tiling(height, width, tile, min(OVERLAP, tile // 2 // GRID * GRID))
+
+
+def pixels_of(plan: Plan, height: int, width: int) -> int:
+    """How many pixels the network sees at each step: padded, and those where tiles overlap more than once."""
+    if plan.tiling is None:
+        return math.prod(padded_size(height, width))
+    windows = plan.tiling.windows
+    return sum(math.prod(padded_size(r.stop - r.start, c.stop - c.start)) for r, c in windows)
 
 
 def smaller(height: int, width: int, tiling: Tiling | None) -> Tiling:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 
 from .diffusion import network_time, start_release
+from .equalise import equalised
 from .planning import SMALLEST_TILE, Plan, available_memory, is_out_of_memory, plan, smaller
+from .precision import PRECISIONS, fastest_precision
 from .prepared import PreparedUNet
 from .sampling import Predict, ddim, last
 from .schedule import sampling_times
@@ -24,17 +27,27 @@ from .weights import open_weights
 BATCH_PIXELS = 2**18
 """Pixels that go through the network together: what small images need to fill the machine, and no more."""
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+@dataclass(frozen=True)
+class Restoration:
+    """A restored image and how it came about."""
+
+    pixels: np.ndarray
+    """uint8 (H, W, 3)."""
+    tiling: Tiling | None
+    """The tiles it was restored in; None: whole."""
 
 
 class Restorer:
     """Restores uint8 photos with one set of weights.
 
     weights: a file as `load_weights` takes it, None for those that ship. device: "auto" (a GPU where there is
-    one), or a torch device. precision: "float32", "bfloat16", or "auto" (bfloat16 on a GPU, else float32). steps:
-    DDIM steps, 1 .. 1000. seed: with the image's own content, what its noise is drawn from. tile: side of the
-    tiles that larger images are restored in, a multiple of 16; None for the whole image where it fits into memory,
-    else the largest tiles that do. memory: bytes a restore may take; None for what is free.
+    one), or a torch device. precision: "float32", "bfloat16", or "auto", the faster of the two here, which is
+    measured; `self.precision` says which it is. steps: DDIM steps, 1 .. 1000. seed: with the image's own content,
+    what its noise is drawn from. tile: side of the tiles that larger images are restored in, a multiple of 16;
+    None for the whole image where it fits into memory, else the largest tiles that do. memory: bytes a restore
+    may take; None for what is free. strength: how much of the change is made, 0 (none) .. 1. equalise: equalise
+    the image's histogram first, as published weights expect of a low-light photo.
 
     Raises `UserError` for weights that can't be used, `ValueError` for the other arguments.
     """
@@ -48,28 +61,35 @@ class Restorer:
         seed: int = 0,
         tile: int | None = None,
         memory: int | None = None,
+        strength: float = 1.0,
+        equalise: bool = False,
     ) -> None:
         if not 1 <= steps <= 1000:
             raise ValueError(f"steps is {steps}: it must lie in 1 .. 1000")
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength is {strength}: it must lie in 0 .. 1")
         if precision not in ("auto", *PRECISIONS):
             raise ValueError(f"precision is {precision!r}: choose auto, {' or '.join(PRECISIONS)}")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        if precision == "auto":
-            precision = "bfloat16" if device.startswith("cuda") else "float32"
         if tile is not None and (tile < SMALLEST_TILE or tile % MULTIPLE):
             raise ValueError(f"tile is {tile}: it must be a multiple of {MULTIPLE}, at least {SMALLEST_TILE}")
         opened = open_weights(weights)
         self.device = torch.device(device)
-        self.precision = precision
+        self.precision = fastest_precision(self.device) if precision == "auto" else precision
         self.steps = steps
         self.seed = seed
         self.tile = tile
         self.memory = memory
+        self.strength = strength
+        self.equalise = equalise
         self.variant = opened.model.variant
         self.schedule = opened.schedule.to(self.device)
+        # In bfloat16 a CPU's convolutions round otherwise for another number of images, by several grey levels.
+        one_by_one = self.device.type == "cpu" and self.precision == "bfloat16"
+        self.batch_pixels = 0 if one_by_one else BATCH_PIXELS
         times = network_time(self.schedule, torch.tensor(sampling_times(steps)[:-1]))
-        self.network = PreparedUNet(opened.model, times, self.device, PRECISIONS[precision])
+        self.network = PreparedUNet(opened.model, times, self.device, PRECISIONS[self.precision])
 
     def restore(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """uint8 (H, W, 3) RGB arrays of any sizes -> restored ones of the same shapes, in the same order.
@@ -77,18 +97,26 @@ class Restorer:
         Images of one padded size run together; the result of each does not depend on the others. Raises
         `ValueError` for an array that is not uint8 (H, W, 3).
         """
+        return [restoration.pixels for restoration in self.restorations(images)]
+
+    def restorations(self, images: Sequence[np.ndarray]) -> list[Restoration]:
+        """`restore` that also says how."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, image in enumerate(images):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
                 raise ValueError(f"an image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
             groups[padded_size(*image.shape[:2])].append(i)
-        restored: dict[int, np.ndarray] = {}
+        done: dict[int, Restoration] = {}
         for (height, width), members in groups.items():
-            together = max(1, BATCH_PIXELS // (height * width))
+            together = max(1, self.batch_pixels // (height * width))
             for start in range(0, len(members), together):
                 batch = members[start : start + together]
-                restored.update(zip(batch, self._restore_group([images[i] for i in batch]), strict=True))
-        return [restored[i] for i in range(len(images))]
+                degraded = [equalised(images[i]) if self.equalise else images[i] for i in batch]
+                done.update(zip(batch, self._restore_group(degraded), strict=True))
+        return [
+            replace(done[i], pixels=part_way(image, done[i].pixels, self.strength))
+            for i, image in enumerate(images)
+        ]
 
     def plan(self, height: int, width: int) -> Plan:
         """How an image of that size would be restored now: whole or in tiles, and what it takes of memory."""
@@ -96,22 +124,21 @@ class Restorer:
         memory = available_memory(self.device) if self.memory is None else self.memory
         return plan(self.variant, height, width, itemsize, memory, self.tile)
 
-    def _restore_group(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """`restore` for images of one padded size; out of memory, one by one, then in smaller tiles."""
+    def _restore_group(self, images: Sequence[np.ndarray]) -> list[Restoration]:
+        """Images of one padded size; out of memory, one by one, then in smaller tiles."""
         height, width = images[0].shape[:2]
-        plan = self.plan(height, width)
-        if plan.tiling is None:
+        tiling = self.plan(height, width).tiling
+        if tiling is None:
             restored = _unless_out_of_memory(lambda: self._restore_whole(images))
             if restored is not None:
-                return restored
+                return [Restoration(pixels, None) for pixels in restored]
         if len(images) > 1:
             return [self._restore_group([image])[0] for image in images]
-        tiling = plan.tiling
         while True:
             if tiling is not None:
                 restored = _unless_out_of_memory(partial(self._restore_in_tiles, images[0], tiling))
                 if restored is not None:
-                    return restored
+                    return [Restoration(pixels, tiling) for pixels in restored]
             tiling = smaller(height, width, tiling)
 
     @torch.inference_mode()
@@ -165,6 +192,14 @@ def _unless_out_of_memory(run: Callable[[], list[np.ndarray]]) -> list[np.ndarra
         if not is_out_of_memory(error):
             raise
     return None
+
+
+def part_way(original: np.ndarray, restored: np.ndarray, strength: float) -> np.ndarray:
+    """The uint8 image that lies `strength` of the way from the one to the other."""
+    if strength == 1:
+        return restored
+    change = restored.astype(np.float32) - original
+    return np.rint(original + np.float32(strength) * change).astype(np.uint8)
 
 
 def as_signal(image: np.ndarray) -> Tensor:

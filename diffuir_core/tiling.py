@@ -48,6 +48,9 @@ class Tiling:
     def __len__(self) -> int:
         return len(self.windows)
 
+    def __str__(self) -> str:
+        return f"{len(self)} tiles of {self.tile} pixels that overlap by {self.overlap} or more"
+
     def blend(self, predict: Callable[[slice, slice], Tensor], like: Tensor) -> Tensor:
         """What `predict` gives for each window, (B, C, h, w), as one (B, C, H, W) in the shape of `like`.
 

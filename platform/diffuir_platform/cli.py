@@ -28,6 +28,7 @@ Weights = Annotated[
 Steps = Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")]
 Seed = Annotated[int, typer.Option(help="Seed of the restore's noise.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Precision = Annotated[str, typer.Option(help="float32, bfloat16, or auto: the faster one, measured.")]
 
 
 def main() -> None:
@@ -54,6 +55,15 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _options_from(model: Any, arguments: dict[str, Any]) -> Any:
+    """The settings among a command's arguments; those that are out of range are a UserError."""
+    from .config import parse_config
+
+    return parse_config(
+        model, {key: value for key, value in arguments.items() if key in model.model_fields}, "the options"
+    )
+
+
 @app.callback()
 def _options(
     version: Annotated[
@@ -69,31 +79,40 @@ def restore(
     target: Annotated[str, typer.Argument(metavar="OUT", help="A folder, or for one photo also a file.")],
     weights: Weights = None,
     steps: Steps = 3,
+    strength: Annotated[float, typer.Option(help="How much of the change is made, 0 to 1.")] = 1.0,
+    equalise: Annotated[
+        bool, typer.Option("--equalise", help="Equalise histograms first (published low-light weights).")
+    ] = False,
     seed: Seed = 0,
     device: Device = "auto",
+    precision: Precision = "auto",
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Side of tiles for larger photos.", show_default="whole where memory allows"),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Photos handed to the model at once.")] = 4,
+    truncated: Annotated[
+        bool, typer.Option("--truncated", help="Take files that end too early as far as they go.")
+    ] = False,
+    exif: Annotated[str, typer.Option(help="Keep it without-gps, with-gps, or none of it.")] = "without-gps",
+    format: Annotated[
+        str | None,
+        typer.Option(help="jpeg, png, webp, tiff or bmp.", show_default="each photo's own"),
+    ] = None,
     quality: Annotated[int, typer.Option(help="Quality of JPEG and lossy WebP, 1 to 100.")] = 95,
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster to join.", show_default="start one here")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what would be done to each photo, and do nothing.")
+    ] = False,
 ) -> None:
     """Restore a photo, or all photos of a folder under the same relative paths."""
     from .restore import RestoreOptions
-    from .restore import restore as run
+    from .restore.commands import run_explain, run_restore
 
-    options = RestoreOptions(
-        weights=weights,
-        steps=steps,
-        seed=seed,
-        device=device,
-        batch_size=batch_size,
-        quality=quality,
-        address=address,
-    )
-    summary = run(source, target, options)
-    for line in summary.lines():
-        typer.echo(line)
-    raise typer.Exit(summary.exit_code)
+    options = _options_from(RestoreOptions, locals())
+    raise typer.Exit((run_explain if explain else run_restore)(source, target, options))
 
 
 class TrainCommand(typer.core.TyperCommand):
@@ -138,6 +157,7 @@ def evaluate(
     steps: Steps = 3,
     seed: Seed = 0,
     device: Device = "auto",
+    precision: Precision = "float32",
     channel: Annotated[str, typer.Option(help="Measure on y (luma) or rgb.")] = "y",
     out: Annotated[
         Path | None,
@@ -150,7 +170,7 @@ def evaluate(
     from .evaluate.commands import run_evaluate
     from .restore import RestoreOptions
 
-    options = RestoreOptions(weights=weights, steps=steps, seed=seed, device=device)
+    options = _options_from(RestoreOptions, locals())
     raise typer.Exit(run_evaluate(pairs, options, channel, out))
 
 
@@ -165,7 +185,7 @@ def demo(
     from .evaluate.commands import run_demo
     from .restore import RestoreOptions
 
-    run_demo(out, RestoreOptions(weights=weights, steps=steps, seed=seed))
+    run_demo(out, _options_from(RestoreOptions, locals()))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -34,7 +34,11 @@ def load_config(
     values: dict[str, Any] = {} if file is None else _read_yaml(Path(file))
     for override in overrides:
         _set(values, override)
-    where = "the settings" if file is None else str(file)
+    return parse_config(model, values, "the settings" if file is None else str(file))
+
+
+def parse_config(model: type[ConfigT], values: Mapping[str, Any], where: str) -> ConfigT:
+    """`model` from its values; raises `UserError` as `load_config` does, `where` being what it names first."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from diffuir_core import Restorer, Schedule, UNet, UserError, sample, save_weights
+from diffuir_core.equalise import equalised
+from diffuir_core.precision import PRECISIONS, fastest_precision
 from diffuir_core.restorer import content_noise
 
 
@@ -27,9 +29,10 @@ def test_sizes_may_be_mixed_and_are_kept(weights: Path) -> None:
     assert [(image.shape, image.dtype) for image in restored] == [(p.shape, np.uint8) for p in photos()]
 
 
-def test_an_image_does_not_depend_on_its_neighbours(weights: Path) -> None:
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_image_does_not_depend_on_its_neighbours(weights: Path, precision: str) -> None:
     """Guarantee 1, at most one grey level."""
-    restorer = Restorer(weights)
+    restorer = Restorer(weights, precision=precision)
     together = restorer.restore(photos())
     backwards = restorer.restore(photos()[::-1])[::-1]
     alone = [restorer.restore([photo])[0] for photo in photos()]
@@ -38,12 +41,13 @@ def test_an_image_does_not_depend_on_its_neighbours(weights: Path) -> None:
             assert int(np.abs(a.astype(int) - b).max()) <= 1
 
 
-def test_images_of_one_padded_size_run_together_and_do_not_mix(weights: Path) -> None:
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_images_of_one_padded_size_run_together_and_do_not_mix(weights: Path, precision: str) -> None:
     """Guarantee 1: at most one grey level, on at most 0.1% of the values."""
     rng = np.random.default_rng(2)
     sizes = [(40, 60), (48, 64), (33, 50), (48, 49), (48, 64)]
     group = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
-    restorer = Restorer(weights)
+    restorer = Restorer(weights, precision=precision)
     for together, image in zip(restorer.restore(group), group, strict=True):
         apart = np.abs(together.astype(int) - restorer.restore([image])[0])
         assert apart.max() <= 1
@@ -54,7 +58,7 @@ def test_it_is_the_sampling_loop_with_the_images_own_noise(weights: Path, tiny: 
     photo = photos()[0]
     degraded = torch.from_numpy(photo).permute(2, 0, 1)[None] / 255
     expected = sample(tiny, degraded, 2, content_noise(photo, 7)).mul(255).round().byte()[0].permute(1, 2, 0)
-    restored = Restorer(weights, steps=2, seed=7).restore([photo])[0]
+    restored = Restorer(weights, precision="float32", steps=2, seed=7).restore([photo])[0]
     assert int(np.abs(restored.astype(int) - expected.numpy().astype(int)).max()) <= 1
 
 
@@ -103,7 +107,42 @@ def test_what_is_no_photo_is_refused(weights: Path, image: np.ndarray) -> None:
         Restorer(weights).restore([image])
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": 1001}, {"precision": "float8"}])
+def test_strength_is_the_share_of_the_change_that_is_made(weights: Path) -> None:
+    photo = photos()[0]
+    whole, half, none = (
+        Restorer(weights, precision="float32", strength=s).restore([photo])[0].astype(int)
+        for s in (1, 0.5, 0)
+    )
+    assert np.array_equal(none, photo)
+    assert np.abs(half - (whole + photo) / 2).max() <= 0.5
+    assert not np.array_equal(whole, photo)
+
+
+def test_equalising_is_done_to_what_the_network_sees(weights: Path) -> None:
+    dark = photos()[0] // 5
+    asked = Restorer(weights, precision="float32", equalise=True).restore([dark])[0]
+    by_hand = Restorer(weights, precision="float32").restore([equalised(dark)])[0]
+    assert np.array_equal(asked, by_hand)
+
+
+def test_precision_is_what_this_machine_is_faster_in_and_is_reported(weights: Path) -> None:
+    restorer = Restorer(weights)
+    assert restorer.precision == fastest_precision(torch.device("cpu"))
+    assert restorer.precision in PRECISIONS
+    assert restorer.network.init_image.weight.dtype == PRECISIONS[restorer.precision]
+
+
+def test_a_restoration_says_which_tiles_it_is_made_of(weights: Path) -> None:
+    small, large = (np.zeros((side, side, 3), np.uint8) for side in (64, 200))
+    whole, tiled = Restorer(weights, steps=1, tile=128).restorations([small, large])
+    assert whole.tiling is None
+    assert tiled.tiling is not None
+    assert (tiled.tiling.tile, len(tiled.tiling)) == (128, 9)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"steps": 1001}, {"precision": "float8"}, {"strength": -0.1}, {"strength": 1.1}]
+)
 def test_impossible_settings_are_refused(weights: Path, wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Restorer(weights, **wrong)  # type: ignore[arg-type]

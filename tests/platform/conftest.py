@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from album import make_album
 
 from diffuir_core import Schedule, build, save_weights
 from diffuir_platform.runtime import Resources, ray_session
@@ -17,6 +18,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "t.safetensors"
     save_weights(path, build("T"), Schedule.release())
     return path
+
+
+@pytest.fixture(scope="session")
+def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything in it that people's folders have."""
+    folder = tmp_path_factory.mktemp("album")
+    make_album(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from diffuir_platform.data.pairs import find_pairs
 from diffuir_platform.evaluate import Settings, evaluate, write_report
 from diffuir_platform.evaluate.benchmark import load, save_png
 
-SETTINGS = Settings(weights="model.safetensors", steps=3, seed=0)
+SETTINGS = Settings(weights="model.safetensors", steps=3, seed=0, precision="float32")
 
 
 def photo(seed: int, height: int = 20, width: int = 26) -> NDArray[np.uint8]:
@@ -67,7 +67,7 @@ def test_the_command_measures_what_diffuir_restore_makes_and_names_what_failed(t
     assert "dark/2" in done.stdout
     assert "Traceback" not in done.stderr
     degraded = photo(1) // 2
-    restored = Restorer(weights, device="cpu", steps=1).restore([degraded])[0]
+    restored = Restorer(weights, device="cpu", precision="float32", steps=1).restore([degraded])[0]
     difference = load(out / "restored" / "dark" / "1.png").astype(int) - restored
     assert np.abs(difference).max() <= 1
     measured = json.loads((out / "results.json").read_text())["images"]

@@ -2,101 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import os
 import resource
-import struct
-import subprocess
 import sys
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import ExifTags, Image, ImageCms
+from album import ALBUM_BAD, ALBUM_PHOTOS, diffuir, files_below, photo, put
+from PIL import ExifTags, Image
 from ray import cloudpickle
 
 from diffuir_core import Restorer, UserError
 from diffuir_core.imaging import decode
+from diffuir_core.restorer import Restoration
 from diffuir_platform.restore import RestoreOptions, pipeline, restore
 from diffuir_platform.restore.discovery import plan
 from diffuir_platform.restore.pipeline import restore_each, write_whole
 from diffuir_platform.restore.summary import Status, Summary, printable
 from diffuir_platform.runtime import Resources
-
-
-def photo(height: int = 24, width: int = 32, seed: int = 0) -> Image.Image:
-    y, x = np.mgrid[:height, :width]
-    base = np.stack([x * 5, y * 7, x * 2 + y * 3], -1) % 200
-    return Image.fromarray((base + np.random.default_rng(seed).integers(0, 55, base.shape)).astype(np.uint8))
-
-
-def put(path: Path, picture: Image.Image | bytes | None = None, **options: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(picture, bytes):
-        path.write_bytes(picture)
-    else:
-        (picture or photo()).save(path, **options)
-    return path
-
-
-def files_below(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-
-
-def diffuir(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "diffuir_platform.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-
-
-def bomb() -> bytes:
-    """A small PNG that says it is 20,000 x 20,000 pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
-    data = b"IDAT" + zlib.compress(bytes(1000))
-    chunks = b"".join(
-        struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-        for body in (header, data, b"IEND")
-    )
-    return b"\x89PNG\r\n\x1a\n" + chunks
-
-
-@pytest.fixture(scope="module")
-def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with everything in it that people's folders have."""
-    folder = tmp_path_factory.mktemp("album")
-    gps = Image.Exif()
-    gps[ExifTags.Base.Orientation] = 6
-    gps[ExifTags.Base.Artist] = "someone"
-    gps[ExifTags.IFD.GPSInfo] = {1: "N", 2: (47.0, 22.0, 11.0)}
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    put(folder / "a.jpg", quality=95, exif=gps.tobytes(), icc_profile=profile)
-    put(folder / "a.png")
-    put(folder / "deep/er/b.webp", photo(17, 40, seed=1))
-    put(folder / "deep/with space é.tiff", photo(seed=2))
-    put(folder / "deep/c.bmp", photo(seed=3))
-    put(folder / "grey.png", photo(seed=4).convert("L"))
-    put(folder / "alpha.png", photo(seed=5).convert("RGBA"))
-    put(folder / "png_named.JPG", b"")
-    photo(seed=6).save(folder / "png_named.JPG", format="PNG")
-    whole = io.BytesIO()
-    photo(64, 64).save(whole, format="JPEG")
-    put(folder / "bad/truncated.jpg", whole.getvalue()[:400])
-    put(folder / "bad/empty.png", b"")
-    put(folder / "bad/eps.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
-    put(folder / "bad/bomb.png", bomb())
-    put(folder / "notes.txt", b"not a photo")
-    put(folder / ".hidden.png")
-    put(folder / ".thumbnails/a.png")
-    return folder
-
-
-ALBUM_PHOTOS = {
-    "a.jpg", "a.png", "deep/er/b.webp", "deep/with space é.tiff", "deep/c.bmp",
-    "grey.png", "alpha.png", "png_named.JPG",
-}  # fmt: skip
-ALBUM_BAD = {"bad/truncated.jpg", "bad/empty.png", "bad/eps.jpg", "bad/bomb.png"}
 
 
 @pytest.fixture(scope="module")
@@ -250,16 +176,16 @@ def test_originals_are_not_replaced_from_a_folder_above(tmp_path: Path) -> None:
 
 def test_a_photo_the_restorer_fails_on_does_not_take_its_batch_along() -> None:
     class Fragile:
-        def restore(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        def restorations(self, images: Sequence[np.ndarray]) -> list[Restoration]:
             if any(image.max() == 13 for image in images):
                 raise RuntimeError("out of\nmemory")
-            return [255 - image for image in images]
+            return [Restoration(255 - image, None) for image in images]
 
     images = [np.full((2, 2, 3), value, np.uint8) for value in (0, 13, 7)]
     first, second, third = restore_each(Fragile(), images)
-    assert np.array_equal(first, 255 - images[0])
+    assert np.array_equal(first.pixels, 255 - images[0])
     assert second == "the restorer failed on it (RuntimeError: out of memory)"
-    assert np.array_equal(third, 255 - images[2])
+    assert np.array_equal(third.pixels, 255 - images[2])
 
 
 def test_an_interrupted_write_leaves_neither_half_a_file_nor_a_temporary_one(tmp_path: Path) -> None:
@@ -306,7 +232,9 @@ def test_the_death_of_the_models_process_ends_the_run_with_one_sentence(
 def test_the_summary_does_not_grow_with_the_number_of_failures() -> None:
     summary = Summary("out")
     for i in range(1500):
-        summary.add(Status(key=f"{i}.png", failed=True, reason="broken", notes="", seconds=0.0))
+        summary.add(
+            Status(key=f"{i}.png", failed=True, reason="broken", notes="", precision=None, seconds=0.0)
+        )
     assert (summary.failures, len(summary.failed)) == (1500, 1000)
     assert summary.lines()[-1] == "  and 500 more"
 
@@ -333,7 +261,11 @@ def refusals(tmp_path: Path, weights: Path) -> dict[str, tuple[list[str | Path],
         "output is a file": ([photos, tmp_path / "file", *good], "is a file"),
         "no such device": ([photos, out, *good, "--device", "abacus"], "abacus"),
         "no steps": ([photos, out, *good, "--steps", "0"], "steps"),
-        "no batch": ([photos, out, *good, "--batch-size", "0"], "batch-size"),
+        "too strong": ([photos, out, *good, "--strength", "1.5"], "strength"),
+        "odd tiles": ([photos, out, *good, "--tile", "130"], "tile"),
+        "no such format": ([photos, out, *good, "--format", "gif"], "format"),
+        "two formats": ([photos / "a.png", tmp_path / "b.png", *good, "--format", "jpeg"], "ending of PNG"),
+        "no batch": ([photos, out, *good, "--batch-size", "0"], "batch_size"),
     }
 
 

@@ -1,8 +1,8 @@
 """Benchmarks of folders of pairs, their tables, and the demo."""
 
-from diffuir_platform.evaluate.benchmark import RestoreFolder, Settings, evaluate
+from diffuir_platform.evaluate.benchmark import RestoreFolder, evaluate
 from diffuir_platform.evaluate.demo import Demo, demo
-from diffuir_platform.evaluate.report import Report, terminal_table, write_report
+from diffuir_platform.evaluate.report import Report, Settings, terminal_table, write_report
 from diffuir_platform.evaluate.restoring import restorer
 
 __all__ = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +15,11 @@ from diffuir_core.files import replacing
 from diffuir_core.imaging import ImageError, decode
 from diffuir_core.metrics import Channel, psnr, ssim
 from diffuir_platform.data.pairs import Pair, find_pairs
-from diffuir_platform.evaluate.report import Measured, Report
+from diffuir_platform.evaluate.report import Measured, Report, Settings
 
 # Restores every picture below the first folder into the second; what failed, as {relative path: reason}.
 RestoreFolder = Callable[[Path, Path], dict[str, str]]
 Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How the pictures are restored, for the record, and on what they are measured."""
-
-    weights: str
-    steps: int
-    seed: int
-    channel: Channel = "y"
 
 
 def evaluate(folder: Path, restore: RestoreFolder, settings: Settings, out: Path | None = None) -> Report:
@@ -50,14 +39,7 @@ def evaluate(folder: Path, restore: RestoreFolder, settings: Settings, out: Path
         if waiting:
             failed |= {key.removesuffix(".png"): reason for key, reason in restore(staged, restored).items()}
         images = [image for pair in waiting if (image := _measured(pair, restored, failed, settings.channel))]
-    return Report(
-        weights=settings.weights,
-        steps=settings.steps,
-        seed=settings.seed,
-        channel=settings.channel,
-        images=images,
-        failed=failed,
-    )
+    return Report(settings=settings, images=images, failed=failed)
 
 
 def name_of(pair: Pair) -> str:

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from diffuir_core.errors import UserError
 from diffuir_core.metrics import Channel
-from diffuir_platform.evaluate.benchmark import Settings, evaluate
+from diffuir_platform.evaluate.benchmark import evaluate
 from diffuir_platform.evaluate.demo import demo
-from diffuir_platform.evaluate.report import terminal_table, write_report
+from diffuir_platform.evaluate.report import Settings, terminal_table, write_report
 from diffuir_platform.evaluate.restoring import restorer
 from diffuir_platform.restore import RestoreOptions
 from diffuir_platform.restore.discovery import prepare_output
@@ -30,6 +30,7 @@ def run_evaluate(pairs: Path, options: RestoreOptions, channel: str, out: Path |
         weights=options.weights or "shipped",
         steps=options.steps,
         seed=options.seed,
+        precision=options.precision,
         channel=cast(Channel, channel),
     )
     report = evaluate(pairs, restorer(options), settings, out)

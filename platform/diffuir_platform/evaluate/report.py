@@ -31,6 +31,17 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the pictures are restored, for the record, and on what they are measured."""
+
+    weights: str
+    steps: int
+    seed: int
+    precision: str
+    channel: Channel = "y"
+
+
+@dataclass(frozen=True, kw_only=True)
 class SetSummary:
     """Means over the images of one set: PSNR and gain in dB, SSIM in [-1, 1]."""
 
@@ -58,10 +69,7 @@ class SetSummary:
 class Report:
     """A whole run: how it was made, every image measured, and what failed (path: reason)."""
 
-    weights: str
-    steps: int
-    seed: int
-    channel: Channel
+    settings: Settings
     images: Sequence[Measured]
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -70,8 +78,9 @@ class Report:
         return [summarise(name, [i for i in self.images if i.set_name == name]) for name in names]
 
     def caption(self) -> str:
-        on = "Y" if self.channel == "y" else "RGB"
-        return f"weights {self.weights}, {self.steps} steps, seed {self.seed}; PSNR (dB) and SSIM on {on}"
+        how, on = self.settings, "Y" if self.settings.channel == "y" else "RGB"
+        made = f"weights {how.weights}, {how.steps} steps, seed {how.seed}, {how.precision}"
+        return f"{made}; PSNR (dB) and SSIM on {on}"
 
 
 def summarise(name: str, images: Sequence[Measured]) -> SetSummary:
@@ -114,7 +123,7 @@ def write_report(report: Report, folder: Path) -> None:
     JSON has no infinity: the PSNR of two equal images is the string "inf".
     """
     document = {
-        **{name: getattr(report, name) for name in ("weights", "steps", "seed", "channel")},
+        **asdict(report.settings),
         "sets": [_finite(asdict(s)) for s in report.sets()],
         "images": [_finite(asdict(i)) for i in report.images],
         "failed": report.failed,

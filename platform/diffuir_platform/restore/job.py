@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from diffuir_core.errors import UserError
 
 from ..runtime import ray_session
 from .discovery import plan, prepare_output
-from .pipeline import ModelSettings, restored
+from .pipeline import restored
 from .progress import Progress
+from .settings import RestoreOptions
 from .summary import Summary
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestoreOptions:
-    """The options of `diffuir restore`; raises UserError for a value out of range."""
-
-    weights: str | None = None
-    """A weights file; None for those that ship."""
-    steps: int = 3
-    """Sampling steps, 1 to 1000."""
-    seed: int = 0
-    """With a photo's own content, what its noise is drawn from; 0 or more."""
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, or cuda."""
-    batch_size: int = 4
-    """Photos handed to the model at once."""
-    quality: int = 95
-    """Of JPEG and lossy WebP, 1 to 100."""
-    address: str | None = None
-    """A running Ray cluster to join; None starts one on this machine."""
-
-    def __post_init__(self) -> None:
-        ranges = {"steps": (1, 1000), "seed": (0, 2**63 - 1), "batch_size": (1, 1024), "quality": (1, 100)}
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UserError(f"{name.replace('_', '-')} is {value}: it must lie in {low} .. {high}")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise UserError(f"device is {self.device!r}: choose auto, cpu or cuda")
 
 
 def restore(
@@ -53,37 +24,35 @@ def restore(
     in the summary and stop nothing. A Ray that this process has already started is used.
     """
     options = options or RestoreOptions()
-    work = plan(os.fspath(source), os.fspath(target))
-    weights = _checked_weights(options.weights)
-    _check_device(options)
+    work = plan(os.fspath(source), os.fspath(target), options.format)
+    options = options.model_copy(update={"weights": checked_weights(options.weights)})
+    check_device(options)
     prepare_output(work.target)
     summary = Summary(str(target), ignored=work.ignored)
     for key, reason in work.unreadable:
         summary.fail(key, reason)
     if work.items:
-        settings = ModelSettings(
-            weights=weights, steps=options.steps, seed=options.seed, device=options.device
-        )
         with (
             Progress(summary, len(work.items)) as progress,
             ray_session(options.address, options.device, len(work.items)) as resources,
         ):
-            for status in restored(work.items, settings, resources, options.batch_size, options.quality):
+            for status in restored(work.items, options, resources):
                 summary.add(status)
                 progress.update()
     summary.finish()
     return summary
 
 
-def _checked_weights(weights: str | None) -> str | None:
-    """Open the weights once here, so that a wrong file is one sentence now and not a failure in a worker later."""
+def checked_weights(weights: str | None) -> str | None:
+    """The absolute path; opens the weights: a wrong file is one sentence now and not a worker's failure later."""
     from diffuir_core import open_weights
 
     open_weights(weights)
     return None if weights is None else str(Path(weights).absolute())
 
 
-def _check_device(options: RestoreOptions) -> None:
+def check_device(options: RestoreOptions) -> None:
+    """Raises UserError where the device that was asked for is not there."""
     import torch
 
     if options.device == "cuda" and options.address is None and not torch.cuda.is_available():

@@ -11,20 +11,33 @@ import pickle
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from diffuir_core.errors import UserError
 from diffuir_core.files import replacing
-from diffuir_core.imaging import DEFAULT_LIMITS, Image, ImageError, Pixels, check_bytes, decode, encode
+from diffuir_core.imaging import (
+    DEFAULT_LIMITS,
+    ExifPolicy,
+    Image,
+    ImageError,
+    Pixels,
+    check_bytes,
+    decode,
+    encode,
+)
 
 from ..runtime import Resources
 from .discovery import Item
+from .settings import RestoreOptions
 from .summary import Status
+
+if TYPE_CHECKING:
+    from diffuir_core.restorer import Restoration
 
 # Keys and paths travel as bytes: a file's name need not be text.
 _MANIFEST = pa.schema(
@@ -37,37 +50,32 @@ _PHOTO = pa.schema(
         ("format", pa.string()),
         ("image", pa.large_binary()),
         ("reason", pa.string()),
+        ("precision", pa.string()),
         ("seconds", pa.float64()),
     ]
 )
 _STATUS = pa.schema(
-    [("key", pa.binary()), ("reason", pa.string()), ("notes", pa.string()), ("seconds", pa.float64())]
+    [
+        ("key", pa.binary()),
+        ("reason", pa.string()),
+        ("notes", pa.string()),
+        ("precision", pa.string()),
+        ("seconds", pa.float64()),
+    ]
 )
 
 _BLOCK_BYTES = 16 * 2**20
 """A stage hands on what it has once it has this much."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-    """Everything that the pixels depend on."""
-
-    weights: str | None = None
-    steps: int = 3
-    seed: int = 0
-    device: str = "auto"
-
-
 class RestoresPixels(Protocol):
     """The part of `diffuir_core.Restorer` that is used here."""
 
-    def restore(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """uint8 (H, W, 3) arrays -> restored ones of the same shapes."""
+    def restorations(self, images: Sequence[np.ndarray]) -> list[Restoration]:
+        """uint8 (H, W, 3) arrays -> restored ones of the same shapes, and how."""
 
 
-def restored(
-    items: Sequence[Item], settings: ModelSettings, resources: Resources, batch_size: int, quality: int
-) -> Iterator[Status]:
+def restored(items: Sequence[Item], options: RestoreOptions, resources: Resources) -> Iterator[Status]:
     """Restore and write all `items`, yielding a status for each as it is done, in no fixed order.
 
     Needs a running Ray. Raises UserError where the process that holds a model dies.
@@ -80,11 +88,17 @@ def restored(
     tasks = ray.data.TaskPoolStrategy(size=resources.io_tasks)
     statuses = (
         ray.data.from_arrow(_manifest(items))
-        .map_batches(read_photos, batch_size=None, batch_format="pyarrow", compute=tasks)
+        .map_batches(
+            read_photos,
+            fn_kwargs={"exif": options.exif, "truncated": options.truncated},
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=tasks,
+        )
         .map_batches(
             Model,
-            fn_constructor_args=(settings, resources.model_threads),
-            batch_size=batch_size,
+            fn_constructor_args=(options, resources.model_threads),
+            batch_size=options.batch_size,
             batch_format="pyarrow",
             compute=models,
             num_cpus=resources.model_cpus,
@@ -93,7 +107,7 @@ def restored(
         )
         .map_batches(
             write_photos,
-            fn_kwargs={"quality": quality},
+            fn_kwargs={"quality": options.quality},
             batch_size=None,
             batch_format="pyarrow",
             compute=tasks,
@@ -107,6 +121,7 @@ def restored(
                     failed=row["reason"] is not None,
                     reason=row["reason"] or "",
                     notes=row["notes"],
+                    precision=row["precision"],
                     seconds=row["seconds"],
                 )
     except ray.exceptions.ActorDiedError as error:
@@ -148,13 +163,14 @@ def _manifest(items: Sequence[Item]) -> list[pa.Table]:
     ]
 
 
-def read_photos(manifest: pa.Table) -> Iterator[pa.Table]:
+def read_photos(manifest: pa.Table, exif: ExifPolicy, truncated: bool) -> Iterator[pa.Table]:
     """Manifest rows -> rows with a decoded image, or with the reason why there is none."""
     for row in manifest.to_pylist():
         started = time.perf_counter()
         image, reason = None, None
         try:
-            image = pickle.dumps(decode(_read(os.fsdecode(row["source"]))), protocol=5)
+            decoded = decode(read_file(os.fsdecode(row["source"])), exif=exif, truncated=truncated)
+            image = pickle.dumps(decoded, protocol=5)
         except ImageError as error:
             reason = str(error)
         except OSError as error:
@@ -166,17 +182,13 @@ def read_photos(manifest: pa.Table) -> Iterator[pa.Table]:
 class Model:
     """One restorer in a process of its own; batches of photos in, batches of photos out."""
 
-    def __init__(self, settings: ModelSettings, threads: int | None) -> None:
+    def __init__(self, options: RestoreOptions, threads: int | None) -> None:
         import torch
-
-        from diffuir_core import Restorer
 
         if threads is not None:
             # Ray allows a process as many threads as the CPUs it asked for, and locally those are logical ones.
             torch.set_num_threads(threads)
-        self._restorer = Restorer(
-            settings.weights, device=settings.device, steps=settings.steps, seed=settings.seed
-        )
+        self._restorer = options.restorer()
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         rows = photos.to_pylist()
@@ -185,20 +197,28 @@ class Model:
         results = restore_each(self._restorer, [image.pixels for image in images.values()])
         share = (time.perf_counter() - started) / max(len(images), 1)
         for (i, image), result in zip(images.items(), results, strict=True):
-            rows[i]["seconds"] += share
+            rows[i] |= {"seconds": rows[i]["seconds"] + share, "precision": self._restorer.precision}
             if isinstance(result, str):
                 rows[i] |= {"image": None, "reason": result}
             else:
-                rows[i]["image"] = pickle.dumps(image.with_pixels(result), protocol=5)
+                rows[i]["image"] = pickle.dumps(with_restored(image, result), protocol=5)
         return _photo_rows(rows)
 
 
-def restore_each(restorer: RestoresPixels, images: Sequence[Pixels]) -> list[Pixels | str]:
+def with_restored(image: Image, restoration: Restoration) -> Image:
+    """The photo with its restored pixels, and a note where it was restored in tiles."""
+    restored = image.with_pixels(restoration.pixels)
+    if restoration.tiling is None:
+        return restored
+    return replace(restored, notes=(*restored.notes, f"restored in {restoration.tiling}"))
+
+
+def restore_each(restorer: RestoresPixels, images: Sequence[Pixels]) -> list[Restoration | str]:
     """The restored images, or for one that the restorer fails on the reason; the others do not suffer for it."""
     if not images:
         return []
     try:
-        return list(restorer.restore(images))
+        return list(restorer.restorations(images))
     except Exception as error:  # noqa: BLE001 - whatever the model raises, it is this batch's and no more
         if len(images) == 1:
             text = " ".join(str(error).split())[:200]
@@ -221,7 +241,8 @@ def write_photos(photos: pa.Table, quality: int) -> Iterator[pa.Table]:
             except OSError as error:
                 reason = f"its result cannot be written ({error.strerror or error})"
         seconds = row["seconds"] + time.perf_counter() - started
-        status = {"key": row["key"], "reason": reason, "notes": notes, "seconds": seconds}
+        status = {name: row[name] for name in ("key", "precision")}
+        status |= {"reason": reason, "notes": notes, "seconds": seconds}
         yield pa.Table.from_pylist([status], schema=_STATUS)
 
 
@@ -231,7 +252,8 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
+    """A photo's bytes; raises ImageError for what is no file of an allowed size, and OSError."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("it is not a regular file")

@@ -19,7 +19,10 @@ class Status:
     reason: str
     """Why it failed, one sentence; empty where it did not."""
     notes: str
-    """What could not be kept of what the photo carried, empty where all was."""
+    """What could not be kept of what the photo carried, and whether it was restored in tiles; empty where there is
+    nothing to say."""
+    precision: str | None
+    """Of the model's arithmetic; None where the photo did not get that far."""
     seconds: float
     """Time spent on it: reading, its share of its batch in the model, and writing."""
 
@@ -36,6 +39,8 @@ class Summary:
     """Key to reason, the first NAMED_AT_MOST of them."""
     noted: dict[str, str] = field(default_factory=dict)
     """Key to note, the first NAMED_AT_MOST of them."""
+    precisions: set[str] = field(default_factory=set)
+    """What the models ran in, one and the same unless machines differ."""
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
 
@@ -45,6 +50,8 @@ class Summary:
             self.fail(status.key, status.reason)
         else:
             self.done += 1
+        if status.precision is not None:
+            self.precisions.add(status.precision)
         if status.notes and len(self.noted) < NAMED_AT_MOST:
             self.noted[status.key] = status.notes
 
@@ -67,7 +74,10 @@ class Summary:
         """The summary as a person reads it, a line each."""
         total = self.done + self.failures
         rate = f", {self.done / self.seconds:.2f} images/s" if self.done and self.seconds else ""
-        lines = [f"restored {self.done} of {_photos(total)} into {self.target} ({self.seconds:.1f} s{rate})"]
+        how = f", {' and '.join(sorted(self.precisions))}" if self.precisions else ""
+        lines = [
+            f"restored {self.done} of {_photos(total)} into {self.target} ({self.seconds:.1f} s{rate}{how})"
+        ]
         if self.ignored:
             lines.append(
                 f"ignored {self.ignored} other files (other endings, hidden, or links out of the folder)"

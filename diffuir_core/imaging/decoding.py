@@ -1,0 +1,216 @@
+"""A photo's bytes to its pixels."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from . import sixteen_bit
+from .image import (
+    DEFAULT_LIMITS,
+    FORMATS,
+    Colour,
+    ExifPolicy,
+    Header,
+    Image,
+    ImageError,
+    Limits,
+    check_bytes,
+    one_line,
+    to_8_bits,
+)
+from .metadata import read_metadata, turned
+
+# Pillow only warns between its limit and twice that; for a service a warning is a way in.
+warnings.filterwarnings("error", category=Pillow.DecompressionBombWarning)
+
+_COLOUR_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK"}
+_GREY_MODES = {"1", "L", "LA", "La"}
+_PALETTE_MODES = {"P", "PA"}
+_TAKEN_IN_PART = {"JPEG", "MPO", "PNG", "BMP"}
+_LARGEST_TILE = 2**20
+"""Pixels of a TIFF's tile that are allowed whatever the limits: small pictures come in one large tile."""
+
+
+def decode(
+    data: bytes,
+    limits: Limits = DEFAULT_LIMITS,
+    *,
+    exif: ExifPolicy = "without-gps",
+    truncated: bool = False,
+) -> Image:
+    """The photo in `data`, upright, as uint8 RGB with what it carried.
+
+    exif: what of it is kept. truncated: take a JPEG, PNG or BMP that ends too early as far as it goes.
+    Raises ImageError when the bytes are empty, too many, of another format, truncated or damaged, when the
+    picture is larger than `limits`, or when its samples are of a kind without 8 or 16-bit meaning.
+    """
+    try:
+        picture = _opened(data, limits)
+        deep = sixteen_bit.is_deep(picture)
+        notes: list[str] = []
+        try:
+            picture.load()
+        except OSError:
+            if not truncated or picture.format not in _TAKEN_IN_PART:
+                raise
+            _take_as_it_is(picture)
+            notes.append("it ends too early: what is missing is of one colour")
+        return _unpack(picture, data, deep, exif, notes)
+    except ImageError:
+        raise
+    except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
+        raise ImageError(f"it has too many pixels ({error})") from error
+    except Exception as error:
+        # Decoders of hostile bytes raise nearly every type there is; each of them means the same here.
+        raise ImageError(f"it is truncated or damaged ({one_line(error)})") from error
+
+
+def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
+    """What the file says of itself, with nothing decoded; raises ImageError as `decode` does for the header."""
+    try:
+        picture = _opened(data, limits)
+        turn, _ = read_metadata(picture, "none", [])
+        # Of a TIFF, Pillow gives the upright size at once.
+        width, height = picture.size if picture.format == "TIFF" else turned(picture.size, turn)
+        return Header(_format(picture), height, width)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(f"it is truncated or damaged ({one_line(error)})") from error
+
+
+def _opened(data: bytes, limits: Limits) -> ImageFile.ImageFile:
+    check_bytes(len(data), limits)
+    try:
+        picture = Pillow.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        message = "it is not a JPEG, PNG, WebP, TIFF or BMP image, or its header is damaged"
+        raise ImageError(message) from error
+    assert isinstance(picture, ImageFile.ImageFile)
+    width, height = picture.size
+    if width < 1 or height < 1:
+        raise ImageError(f"it is {width}x{height} pixels: nothing to restore")
+    if max(width, height) > limits.max_side:
+        raise ImageError(
+            f"it is {width}x{height} pixels, a side longer than the limit of {limits.max_side:,}"
+        )
+    if width * height > limits.max_pixels:
+        raise ImageError(f"it is {width}x{height} pixels, more than the limit of {limits.max_pixels:,}")
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        _check_tiles(picture, limits)
+    return picture
+
+
+def _check_tiles(picture: TiffImagePlugin.TiffImageFile, limits: Limits) -> None:
+    """A TIFF's tiles have a size of their own, and libtiff makes room for a whole one."""
+    width, height = (
+        picture.tag_v2.get(tag) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
+    )
+    if width is None and height is None:
+        return
+    if not isinstance(width, int) or not isinstance(height, int):
+        raise ImageError("it is damaged: its tiles have no size")
+    if width * height > max(limits.max_pixels, _LARGEST_TILE):
+        raise ImageError(f"its tiles are {width}x{height} pixels, more than the limit")
+
+
+def _take_as_it_is(picture: ImageFile.ImageFile) -> None:
+    """Keep the part that was decoded before the file ended; raises ImageError where there is none."""
+    picture.tile = []
+    picture.load()
+    extrema = picture.getextrema()
+    channels = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    if all(low == high for low, high in channels):
+        raise ImageError("it is truncated, and nothing of it could be decoded")
+
+
+def _format(picture: Pillow.Image) -> str:
+    # A MPO file is a JPEG with a second picture behind it; the first one is the photo.
+    return "JPEG" if picture.format == "MPO" else str(picture.format)
+
+
+def _unpack(picture: Pillow.Image, data: bytes, deep: bool, policy: ExifPolicy, notes: list[str]) -> Image:
+    if getattr(picture, "is_animated", False):
+        notes.append("only the first of its frames is kept")
+    icc = picture.info.get("icc_profile") or None
+    turn, exif = read_metadata(picture, policy, notes)
+    samples = None
+    if deep:
+        # What a file that ends too early leaves out of the lower bytes would be noise.
+        samples = None if notes[:1] else sixteen_bit.read_deep(data, picture, turn)
+        if samples is None:
+            notes.append("its 16 bits per channel are reduced to 8")
+    upright = picture if turn is None else picture.transpose(turn)
+    if upright.mode == "CMYK":
+        upright, icc = _cmyk_to_rgb(upright, icc), None
+        notes.append("converted from CMYK to RGB")
+
+    colour = _colour(upright.mode)
+    alpha = None
+    if samples is not None:
+        eight = to_8_bits(samples)
+        grey = samples.shape[-1] < 3
+        colour = "L" if grey else "RGB"
+        alpha = None if samples.shape[-1] % 2 else np.ascontiguousarray(eight[..., -1])
+        pixels = np.repeat(eight[..., :1], 3, axis=-1) if grey else np.ascontiguousarray(eight[..., :3])
+        if alpha is None and upright.has_transparency_data:
+            alpha = np.array(upright.convert("RGBA").getchannel("A"))
+    else:
+        if upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+            alpha = np.array(upright.getchannel("A"))
+        pixels = np.array(upright.convert("RGB"))
+    return Image(
+        pixels=pixels,
+        format=_format(picture),
+        colour=colour,
+        alpha=alpha,
+        deep=samples,
+        icc_profile=icc,
+        exif=exif,
+        lossless=_is_lossless_webp(data),
+        notes=tuple(notes),
+    )
+
+
+def _colour(mode: str) -> Colour:
+    if mode in _COLOUR_MODES:
+        return "RGB"
+    if mode in _GREY_MODES | sixteen_bit.GREY_MODES:
+        return "L"
+    if mode in _PALETTE_MODES:
+        return "P"
+    raise ImageError(f"its samples are of the kind {mode}: convert it to 8 or 16-bit grey or RGB first")
+
+
+def _cmyk_to_rgb(picture: Pillow.Image, icc: bytes | None) -> Pillow.Image:
+    if icc:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+            converted = ImageCms.profileToProfile(picture, source, target, outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):
+            return picture.convert("RGB")
+        return converted if converted is not None else picture.convert("RGB")
+    return picture.convert("RGB")
+
+
+def _is_lossless_webp(data: bytes) -> bool:
+    """Whether the first picture chunk of a RIFF WebP file is VP8L (RFC 9649, section 2.6)."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return False
+    position = 12
+    while position + 8 <= len(data):
+        name, length = (
+            data[position : position + 4],
+            int.from_bytes(data[position + 4 : position + 8], "little"),
+        )
+        if name in (b"VP8 ", b"VP8L"):
+            return name == b"VP8L"
+        position += 8 + length + length % 2
+    return False

@@ -1,0 +1,97 @@
+"""16 bits per channel survive, in both formats that have them."""
+
+from __future__ import annotations
+
+import io
+import zlib
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms
+from test_imaging import camera_exif, png16, saved
+
+from diffuir_core.imaging import decode, encode
+
+TAG = ExifTags.Base
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_keeps_its_values_where_nothing_changed(format: str) -> None:
+    values = np.random.default_rng(1).integers(0, 65536, (40, 56), dtype=np.uint16)
+    image = decode(saved(Image.fromarray(values), format))
+    assert np.array_equal(image.pixels[..., 0], np.round(values / 257))
+    again = np.asarray(Image.open(io.BytesIO(encode(image))))
+    assert again.dtype == np.uint16
+    assert np.array_equal(again, values)
+    brighter = image.with_pixels(np.minimum(image.pixels, 254) + np.uint8(1))
+    changed = np.asarray(Image.open(io.BytesIO(encode(brighter)))).astype(int)
+    moved = image.pixels[..., 0] < 255
+    assert np.array_equal(changed[moved], np.minimum(values[moved].astype(int) + 257, 65535))
+
+
+CHANNELS = {0: 1, 4: 2, 2: 3, 6: 4}
+"""Of the colour types of a PNG."""
+
+
+@pytest.mark.parametrize("colour_type", CHANNELS)
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bits_per_channel_survive(colour_type: int, format: str) -> None:
+    channels = CHANNELS[colour_type]
+    values = np.random.default_rng(4).integers(0, 65536, (40, 56, channels), dtype=np.uint16)
+    exif = camera_exif().removeprefix(b"Exif\0\0")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = png16(values, colour_type, (b"iCCP", b"p\0\0" + zlib.compress(profile)), (b"eXIf", exif))
+    image = decode(data)
+    colours = 1 if channels < 3 else 3
+    assert image.notes == ()
+    assert image.colour == ("L" if colours == 1 else "RGB")
+    assert np.array_equal(image.pixels[..., :colours], np.round(values[..., :colours] / 257))
+    assert (image.alpha is None) == bool(channels % 2)
+    again = decode(encode(image, format))
+    assert (again.format, again.notes, again.exif) == (format, (), image.exif)
+    assert again.icc_profile == (profile if colours == 3 or (channels, format) == (2, "TIFF") else None)
+    assert again.deep is not None
+    expected = values[..., [0, 0, 0, 1]] if (channels, format) == (2, "TIFF") else values
+    assert np.array_equal(again.deep, expected)
+
+
+def test_a_restored_sixteen_bit_photo_moves_by_what_its_pixels_did() -> None:
+    values = np.random.default_rng(5).integers(0, 60_000, (40, 56, 4), dtype=np.uint16)
+    image = decode(png16(values, 6))
+    changed = image.with_pixels(image.pixels + np.array([0, 3, 9], np.uint8))
+    deep = decode(encode(changed)).deep
+    assert deep is not None
+    assert np.array_equal(deep, values + np.array([0, 3 * 257, 9 * 257, 0], np.uint16))
+
+
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+@pytest.mark.parametrize("compression", [1, 8])
+def test_sixteen_bit_tiffs_of_both_byte_orders_are_read_whole(byte_order: str, compression: int) -> None:
+    values = np.random.default_rng(6).integers(0, 65536, (40, 56, 3), dtype=np.uint16)
+    strip = values.astype(f"{byte_order}u2").tobytes()
+    strip = zlib.compress(strip) if compression == 8 else strip
+    exif = Image.Exif()
+    exif.endian = byte_order
+    exif.update({256: 56, 257: 40, 258: (16, 16, 16), 259: compression, 262: 2, 273: 0, 277: 3, 278: 40})
+    exif.update({279: len(strip), TAG.Orientation: 6})
+    image = decode(exif.tobytes()[6:] + strip)
+    assert image.deep is not None
+    assert np.array_equal(image.deep, np.rot90(values, -1))
+    assert np.array_equal(image.pixels, np.round(image.deep / 257))
+
+
+def test_sixteen_bits_are_written_as_eight_where_the_format_has_no_more() -> None:
+    values = np.random.default_rng(7).integers(0, 65536, (40, 56, 3), dtype=np.uint16)
+    image = decode(png16(values, 2))
+    assert np.array_equal(decode(encode(image, "BMP")).pixels, image.pixels)
+
+
+def test_sixteen_bit_cmyk_is_reduced_and_said_so() -> None:
+    exif = Image.Exif()
+    values = np.random.default_rng(8).integers(0, 65536, (40, 56, 4), dtype=np.uint16)
+    exif.update(
+        {256: 56, 257: 40, 258: (16,) * 4, 259: 1, 262: 5, 273: 0, 277: 4, 278: 40, 279: values.nbytes}
+    )
+    image = decode(exif.tobytes()[6:] + values.astype(">u2").tobytes())
+    assert image.deep is None
+    assert image.notes == ("its 16 bits per channel are reduced to 8", "converted from CMYK to RGB")

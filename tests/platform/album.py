@@ -1,0 +1,81 @@
+"""Photos on disk, and a folder with everything in it that people's folders have."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms
+
+ALBUM_PHOTOS = {
+    "a.jpg", "a.png", "deep/er/b.webp", "deep/with space é.tiff", "deep/c.bmp",
+    "grey.png", "alpha.png", "png_named.JPG",
+}  # fmt: skip
+ALBUM_BAD = {"bad/truncated.jpg", "bad/empty.png", "bad/eps.jpg", "bad/bomb.png"}
+
+
+def photo(height: int = 24, width: int = 32, seed: int = 0) -> Image.Image:
+    y, x = np.mgrid[:height, :width]
+    base = np.stack([x * 5, y * 7, x * 2 + y * 3], -1) % 200
+    return Image.fromarray((base + np.random.default_rng(seed).integers(0, 55, base.shape)).astype(np.uint8))
+
+
+def put(path: Path, picture: Image.Image | bytes | None = None, **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(picture, bytes):
+        path.write_bytes(picture)
+    else:
+        (picture or photo()).save(path, **options)
+    return path
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+def diffuir(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "diffuir_platform.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def bomb() -> bytes:
+    """A small PNG that says it is 20,000 x 20,000 pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(bytes(1000))
+    chunks = b"".join(
+        struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+        for body in (header, data, b"IEND")
+    )
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def make_album(folder: Path) -> None:
+    """Fill `folder` with ALBUM_PHOTOS, ALBUM_BAD and three files to be passed over."""
+    gps = Image.Exif()
+    gps[ExifTags.Base.Orientation] = 6
+    gps[ExifTags.Base.Artist] = "someone"
+    gps[ExifTags.IFD.GPSInfo] = {1: "N", 2: (47.0, 22.0, 11.0)}
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    put(folder / "a.jpg", quality=95, exif=gps.tobytes(), icc_profile=profile)
+    put(folder / "a.png")
+    put(folder / "deep/er/b.webp", photo(17, 40, seed=1))
+    put(folder / "deep/with space é.tiff", photo(seed=2))
+    put(folder / "deep/c.bmp", photo(seed=3))
+    put(folder / "grey.png", photo(seed=4).convert("L"))
+    put(folder / "alpha.png", photo(seed=5).convert("RGBA"))
+    put(folder / "png_named.JPG", b"")
+    photo(seed=6).save(folder / "png_named.JPG", format="PNG")
+    whole = io.BytesIO()
+    photo(64, 64).save(whole, format="JPEG")
+    put(folder / "bad/truncated.jpg", whole.getvalue()[:400])
+    put(folder / "bad/empty.png", b"")
+    put(folder / "bad/eps.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    put(folder / "bad/bomb.png", bomb())
+    put(folder / "notes.txt", b"not a photo")
+    put(folder / ".hidden.png")
+    put(folder / ".thumbnails/a.png")
