@@ -17,7 +17,7 @@ Field = NDArray[np.float32]
 # The curve back to 8 bits is a table over sqrt(linear): dense where the curve is steep, within 0.01 grey levels.
 _CURVE_STEPS = 1 << 15
 
-NEARLY_NONE = 0.25
+NEARLY_NONE = 0.15
 """Share of draws that hardly spoil the photo: who restores blind must learn to leave a good photo alone."""
 
 

@@ -17,6 +17,9 @@ from .sources import Source
 VARIED_TONES = frozenset(("rain", "snow", "blur"))
 """Tasks whose clean photos may be flat or dark: a model that met only vivid ones takes all others for hazy."""
 
+VARIED_SHARE = 0.25
+"""Of these tasks' photos."""
+
 CACHE_BYTES = 512 * 2**20
 """Decoded photos that a loading process keeps: a small collection is decoded once, not once an epoch."""
 
@@ -38,7 +41,7 @@ def load_slot(slot: Slot, source: Source, crop: int) -> tuple[np.ndarray, np.nda
     top, left = (int(rng.integers(max(side - crop, 0) + 1)) for side in clean.shape[:2])
     window = (slice(top, top + crop), slice(left, left + crop))
     clean = _fill(clean[window], crop)
-    if degraded is None and slot.task in VARIED_TONES and rng.random() < 0.5:
+    if degraded is None and slot.task in VARIED_TONES and rng.random() < VARIED_SHARE:
         clean = vary_tones(clean, rng)
     degraded = (
         degrade(slot.task, clean, int(rng.integers(2**63)))
