@@ -54,7 +54,9 @@ class PlainUNet:
 
     def _time(self, time: Tensor) -> Tensor:
         half = self.dim // 2
-        angles = time[:, None] * torch.exp(torch.arange(half) * (-math.log(10000) / (half - 1)))
+        angles = time[:, None] * torch.exp(
+            torch.arange(half, device=time.device) * (-math.log(10000) / (half - 1))
+        )
         sinusoids = torch.cat((angles.sin(), angles.cos()), 1)
         return self._linear("time_mlp.3", F.gelu(self._linear("time_mlp.1", sinusoids)))
 

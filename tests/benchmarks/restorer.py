@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffuir_core.precision import PRECISIONS
 from diffuir_core.prepared import PreparedUNet
-from diffuir_core.restorer import PRECISIONS
 from diffuir_core.unet import build
 
 PLAIN_PIXELS = 2**20

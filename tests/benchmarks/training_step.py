@@ -1,0 +1,95 @@
+"""How fast a training step is: ours beside one that is written as one would first write it.
+
+python tests/benchmarks/training_step.py [--variant T] [--batch 10] [--crop 128] [--turns 3] [--json FILE]
+
+A step is the loss of Algorithm 1, its gradient, clipping and Adam. The plain side is `PlainUNet` (eager, float32,
+contiguous), ours is `UNet` in float32 and under bfloat16 autocast, as `diffuir train` runs it. In turns, in one
+process; the first turn of each is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Iterable
+
+import torch
+from plain import PlainUNet
+from restorer import seconds
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from diffuir_core import Schedule, build
+from diffuir_core.diffusion import Network, forward_process, residual_loss
+
+
+def training_step(
+    network: Network,
+    parameters: Iterable[Tensor],
+    batch: int,
+    crop: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Callable[[], None]:
+    """One step of training `network` on images of noise."""
+    parameters = list(parameters)
+    schedule = Schedule.release().to(device)
+    clean, degraded, noise = (torch.rand((batch, 3, crop, crop), device=device) for _ in range(3))
+    t = torch.randint(1000, (batch,), device=device)
+    optimizer = torch.optim.Adam(parameters, 8e-5)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            image = forward_process(schedule, clean, degraded, t, noise)
+            loss = residual_loss(network, schedule, clean, degraded, t, image).mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--variant", default="T")
+    parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--crop", type=int, default=128)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--json", help="write the figures here too")
+    asked = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    plain = PlainUNet(build(asked.variant).to(device))
+    for value in plain.state.values():
+        value.requires_grad_()
+    sides: dict[str, Callable[[], None]] = {}
+    sides["plain"] = training_step(
+        plain, plain.state.values(), asked.batch, asked.crop, device, torch.float32
+    )
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        model = build(asked.variant).to(device)
+        sides[name] = training_step(model, model.parameters(), asked.batch, asked.crop, device, dtype)
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(asked.turns + 1):
+        for name, step in sides.items():
+            took = seconds(step, device)
+            if turn:
+                times[name].append(took)
+    figures = {name: statistics.median(all_of) for name, all_of in times.items()}
+    table = Table(
+        "training step", "s", "of plain", title=f"{asked.variant}, {asked.batch} crops of {asked.crop}"
+    )
+    for name, took in figures.items():
+        table.add_row(name, f"{took:.2f}", f"{figures['plain'] / took:.1f}")
+    Console().print(table)
+    if asked.json:
+        with open(asked.json, "w") as file:
+            json.dump(vars(asked) | {"device": device.type, "seconds": figures}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
