@@ -34,7 +34,7 @@ from .unet import (
     pad_to_multiple,
 )
 
-BAND = 2**15
+BAND = 2**14
 """Positions that linear attention looks at together: 32 MiB of keys and values in float32."""
 
 
@@ -42,7 +42,7 @@ class PreparedUNet(nn.Module):
     """A copy of `model` for given sampling times.
 
     times: (steps,) float, what the network is told at each step (alpha_bar_t * 1000). dtype: of filters and
-    activations.
+    activations, but for the first convolution, which is float32.
     """
 
     def __init__(self, model: UNet, times: Tensor, device: torch.device, dtype: torch.dtype) -> None:
@@ -54,7 +54,10 @@ class PreparedUNet(nn.Module):
         init = self.body.init_conv
         self.init_image = _conv(init.weight[:, :3], None)
         self.init_degraded = _conv(init.weight[:, 3:], init.bias)
-        self.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Not the first convolution: black is -1, where bfloat16 is half a grey level apart.
+        self.body.to(dtype)
+        self.dtype = dtype
 
     def see(self, degraded: Tensor) -> Tensor:
         """What the first convolution makes of I_in, (B, 3, H, W) in [-1, 1]: the same at every step."""
@@ -63,13 +66,12 @@ class PreparedUNet(nn.Module):
     def forward(self, image: Tensor, seen: Tensor, step: int) -> Tensor:
         """I_res at `step`, (B, 3, H, W) float32, from I_t of that shape and what `see` made of I_in."""
         H, W = image.shape[-2:]
-        first = self.init_image(self._ready(image)).add_(seen)
+        first = self.init_image(self._ready(image)).add_(seen).to(self.dtype)
         return self.body.residual(first, step)[..., :H, :W].float()
 
-    def _ready(self, image: Tensor) -> Tensor:
-        return pad_to_multiple(image.to(self.init_image.weight.dtype)).contiguous(
-            memory_format=torch.channels_last
-        )
+    @staticmethod
+    def _ready(image: Tensor) -> Tensor:
+        return pad_to_multiple(image).contiguous(memory_format=torch.channels_last)
 
 
 def _replace_parts(module: nn.Module, embedded: Tensor) -> None:
@@ -133,9 +135,11 @@ class BandedLinearAttention(nn.Module):
     def __init__(self, norm: ChannelNorm, attention: LinearAttention) -> None:
         super().__init__()
         self.norm = norm
-        query, key_value = attention.to_qkv.weight.split((HEADS * HEAD_DIM, 2 * HEADS * HEAD_DIM))
+        # Apart, so that each comes out dense: the products would copy a half of what they share.
+        query, key, value = attention.to_qkv.weight.chunk(3)
         self.query = nn.Parameter(query, requires_grad=False)
-        self.key_value = nn.Parameter(key_value, requires_grad=False)
+        self.key = nn.Parameter(key, requires_grad=False)
+        self.value = nn.Parameter(value, requires_grad=False)
         self.project, self.norm_out = cast(nn.Conv2d, attention.to_out[0]), attention.to_out[1]
         self.own_head = attention.own_head
 
@@ -157,11 +161,14 @@ class BandedLinearAttention(nn.Module):
         total = torch.zeros_like(peak, dtype=torch.float32)
         context = total.new_zeros((batch, HEADS * HEAD_DIM, HEADS * HEAD_DIM))
         for band in bands:
-            keys, values = as_tokens(F.conv2d(self.norm(band), self.key_value)).chunk(2, dim=-1)
+            normed = self.norm(band)
+            keys, values = (as_tokens(F.conv2d(normed, kind)) for kind in (self.key, self.value))
             top = torch.maximum(peak, keys.amax(dim=-2, keepdim=True))
             earlier, keys = (peak - top).exp().float(), (keys - top).exp_()
-            total = total * earlier + keys.sum(dim=-2, keepdim=True, dtype=torch.float32)
-            context = context * earlier.transpose(-1, -2) + (keys.transpose(-1, -2) @ values).float()
+            total = total * earlier + keys.sum(dim=-2, keepdim=True).float()
+            # One by one: the batched product copies what is transposed, slowly.
+            products = torch.stack([k.T @ v for k, v in zip(keys, values, strict=True)])
+            context = context * earlier.transpose(-1, -2) + products.float()
             peak = top
         context *= self.own_head / total.transpose(-1, -2)
         project = self.project.weight.flatten(1).float()

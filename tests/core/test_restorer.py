@@ -8,6 +8,7 @@ import torch
 
 from diffuir_core import Restorer, Schedule, UNet, UserError, sample, save_weights
 from diffuir_core.equalise import equalised
+from diffuir_core.metrics import psnr
 from diffuir_core.precision import PRECISIONS, fastest_precision
 from diffuir_core.restorer import content_noise
 
@@ -93,6 +94,15 @@ def test_bfloat16_is_close_to_float32(weights: Path) -> None:
     assert float(np.abs(full.astype(int) - half).mean()) < 2
 
 
+@pytest.mark.parametrize("darker", [1, 12])
+def test_bfloat16_lies_within_45_db_of_float32_with_the_weights_that_ship(
+    photo: np.ndarray, darker: int
+) -> None:
+    """In the dark too, where a grey level is as small as bfloat16's steps about -1."""
+    full, half = (Restorer(precision=p).restore([photo // darker])[0] for p in ("float32", "bfloat16"))
+    assert psnr(half, full, "rgb") > 45
+
+
 @pytest.mark.parametrize(
     "image",
     [
@@ -129,7 +139,7 @@ def test_precision_is_what_this_machine_is_faster_in_and_is_reported(weights: Pa
     restorer = Restorer(weights)
     assert restorer.precision == fastest_precision(torch.device("cpu"))
     assert restorer.precision in PRECISIONS
-    assert restorer.network.init_image.weight.dtype == PRECISIONS[restorer.precision]
+    assert restorer.network.dtype == PRECISIONS[restorer.precision]
 
 
 def test_a_restoration_says_which_tiles_it_is_made_of(weights: Path) -> None:
