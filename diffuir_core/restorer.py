@@ -204,7 +204,11 @@ def part_way(original: np.ndarray, restored: np.ndarray, strength: float) -> np.
 
 def as_signal(image: np.ndarray) -> Tensor:
     """uint8 (H, W, 3) -> float32 (3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255.0 * 2.0 - 1.0
+    # Writable, because torch warns of what it could write to and never does here.
+    return (
+        torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1).float() / 255.0 * 2.0
+        - 1.0
+    )
 
 
 def content_noise(image: np.ndarray, seed: int) -> Tensor:

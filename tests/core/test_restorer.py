@@ -82,6 +82,13 @@ def test_a_view_gives_what_its_copy_gives(weights: Path) -> None:
     assert np.array_equal(restorer.restore([view])[0], restorer.restore([view.copy()])[0])
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_read_only_photo_is_restored_without_a_warning(weights: Path) -> None:
+    photo = photos()[0]
+    photo.flags.writeable = False
+    Restorer(weights, steps=1).restore([photo])
+
+
 def test_the_input_is_left_as_it_was(weights: Path) -> None:
     photo = photos()[0]
     before = photo.copy()
