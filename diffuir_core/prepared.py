@@ -35,7 +35,8 @@ from .unet import (
 )
 
 BAND = 2**14
-"""Positions that linear attention looks at together: 32 MiB of keys and values in float32."""
+"""Positions that linear attention looks at together: 8 MiB of keys and as much of values in float32, below the
+32 MiB from which the C library asks the system for each block anew."""
 
 
 class PreparedUNet(nn.Module):

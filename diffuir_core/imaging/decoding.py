@@ -32,6 +32,7 @@ _COLOUR_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK"}
 _GREY_MODES = {"1", "L", "LA", "La"}
 _PALETTE_MODES = {"P", "PA"}
 _TAKEN_IN_PART = {"JPEG", "MPO", "PNG", "BMP"}
+_REDUCED = "its 16 bits per channel are reduced to 8"
 _LARGEST_TILE = 2**20
 """Pixels of a TIFF's tile that are allowed whatever the limits: small pictures come in one large tile."""
 
@@ -60,6 +61,9 @@ def decode(
                 raise
             _take_as_it_is(picture)
             notes.append("it ends too early: what is missing is of one colour")
+            if deep:
+                notes.append(_REDUCED)
+            deep = False  # a second decoding would end in the same error
         return _unpack(picture, data, deep, exif, notes)
     except ImageError:
         raise
@@ -141,10 +145,9 @@ def _unpack(picture: Pillow.Image, data: bytes, deep: bool, policy: ExifPolicy, 
     turn, exif = read_metadata(picture, policy, notes)
     samples = None
     if deep:
-        # What a file that ends too early leaves out of the lower bytes would be noise.
-        samples = None if notes[:1] else sixteen_bit.read_deep(data, picture, turn)
+        samples = sixteen_bit.read_deep(data, picture, turn)
         if samples is None:
-            notes.append("its 16 bits per channel are reduced to 8")
+            notes.append(_REDUCED)
     upright = picture if turn is None else picture.transpose(turn)
     if upright.mode == "CMYK":
         upright, icc = _cmyk_to_rgb(upright, icc), None

@@ -95,3 +95,19 @@ def test_sixteen_bit_cmyk_is_reduced_and_said_so() -> None:
     image = decode(exif.tobytes()[6:] + values.astype(">u2").tobytes())
     assert image.deep is None
     assert image.notes == ("its 16 bits per channel are reduced to 8", "converted from CMYK to RGB")
+
+
+def test_damage_elsewhere_does_not_cost_sixteen_bits() -> None:
+    values = np.random.default_rng(9).integers(0, 65536, (40, 56, 3), dtype=np.uint16)
+    image = decode(png16(values, 2, (b"eXIf", b"\xff" * 40)))
+    assert [note for note in image.notes if "EXIF" in note] == list(image.notes) != []
+    assert image.deep is not None
+    assert np.array_equal(image.deep, values)
+
+
+def test_a_truncated_sixteen_bit_photo_is_taken_in_eight_and_said_so() -> None:
+    values = np.random.default_rng(10).integers(0, 65536, (40, 56, 3), dtype=np.uint16)
+    data = png16(values, 2)
+    image = decode(data[: len(data) // 2], truncated=True)
+    assert image.deep is None
+    assert image.notes[1:] == ("its 16 bits per channel are reduced to 8",)
