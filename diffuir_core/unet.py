@@ -233,9 +233,9 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         H, W = x.shape[-2:]
         x = pad_to_multiple(x).contiguous(memory_format=torch.channels_last)
-        return self.residual(self.init_conv(x), self.time_mlp(time))[..., :H, :W]
+        return self.residual(_in_float32(self.init_conv, x), self.time_mlp(time))[..., :H, :W]
 
-    def residual(self, first: Tensor, time: Tensor | int) -> Tensor:
+    def residual(self, first: Tensor, time: object) -> Tensor:
         """What follows the first convolution's (B, dim, H, W), H and W multiples of 16.
 
         time: its embedding (B, 4 dim), or what else the residual blocks take for it.
@@ -257,6 +257,15 @@ class UNet(nn.Module):
             x = up(attention(x))
         x = self.final_res_block(torch.cat((x, first), dim=1), time)
         return self.final_conv(x)
+
+
+def _in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """conv(x), by autocast only in what it hands on: black is -1, where bfloat16 is half a grey level apart."""
+    device = x.device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return conv(x)
+    with torch.autocast(device, enabled=False):
+        return conv(x).to(torch.get_autocast_dtype(device))
 
 
 def pad_to_multiple(x: Tensor) -> Tensor:

@@ -96,3 +96,19 @@ def test_activations_stay_channels_last(tiny: UNet) -> None:
             handle.remove()
     assert len(layouts) > 50
     assert [name for name, channels_last in layouts.items() if not channels_last] == []
+
+
+def test_autocast_leaves_the_first_convolution_in_float32(tiny: UNet) -> None:
+    """Half a grey level about black must reach the network: in bfloat16 -1 and -1 + 1/255 would be one value."""
+    seen: list[torch.Tensor] = []
+    handle = tiny.init_conv.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    black = torch.full((1, 6, 16, 16), -1.0)
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            out = tiny(black, torch.tensor([500.0]))
+            tiny(black + 0.5 / 127.5, torch.tensor([500.0]))
+    finally:
+        handle.remove()
+    assert out.dtype == torch.bfloat16
+    assert seen[0].dtype == torch.float32
+    assert not torch.equal(seen[0], seen[1])
