@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from .allocator import kept_bytes
 from .errors import UserError
 from .tiling import GRID, Tiling
 from .unet import MULTIPLE, padded_size
@@ -72,10 +73,13 @@ def tiles_of(height: int, width: int, tile: int) -> Tiling:
 
 
 def pixels_of(plan: Plan, height: int, width: int) -> int:
-    """How many pixels the network sees at each step: padded, and those where tiles overlap more than once."""
+    """How many pixels the network sees at each step, padded.
+
+    In tiles it sees the image once for the norms' statistics, and then again, more than once where tiles overlap.
+    """
     if plan.tiling is None:
         return math.prod(padded_size(height, width))
-    windows = plan.tiling.windows
+    windows = plan.tiling.edge_to_edge.windows + plan.tiling.windows
     return sum(math.prod(padded_size(r.stop - r.start, c.stop - c.start)) for r, c in windows)
 
 
@@ -91,13 +95,17 @@ def smaller(height: int, width: int, tiling: Tiling | None) -> Tiling:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that this process may still take on `device`: what is free there, and on a CPU within its cgroup."""
+    """Bytes that this process may still take on `device`: what is free there and what it keeps of what it freed.
+
+    On a CPU its cgroup may allow less than the machine has.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = int(psutil.virtual_memory().available)
     limit, used = (_number(CGROUP / name) for name in ("memory.max", "memory.current"))
-    return free if limit is None or used is None else min(free, max(limit - used, 0))
+    left = free if limit is None or used is None else min(free, max(limit - used, 0))
+    return left + kept_bytes()
 
 
 def _number(path: Path) -> int | None:

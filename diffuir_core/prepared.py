@@ -4,22 +4,23 @@
 - All images of a sampling step share its time, so the time's scale and shift go into the first norm of each
   residual block: one gain and one bias per step.
 - The half of the first convolution that sees I_in is computed once per image, not once per step.
-- Linear attention goes over the image in bands of rows with a running softmax, so that neither queries, keys nor
-  values of a whole photo exist at once.
+- Linear attention goes over the image in bands of rows, so that neither queries nor keys of a whole photo exist at
+  once, and makes no values.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .norms import ImageStatistics, Step, StepNorm
 from .unet import (
     EPS,
-    GROUPS,
     HEAD_DIM,
     HEADS,
     ChannelNorm,
@@ -34,9 +35,11 @@ from .unet import (
     pad_to_multiple,
 )
 
-BAND = 2**14
-"""Positions that linear attention looks at together: 8 MiB of keys and as much of values in float32, below the
-32 MiB from which the C library asks the system for each block anew."""
+BAND_BYTES = 2**22
+"""Keys that linear attention makes at once, so that they stay in the caches."""
+
+LARGEST_EXPONENT = 60.0
+"""exp of this, summed over 10^8 positions, stays far below the largest float32 and bfloat16, about 10^38."""
 
 
 class PreparedUNet(nn.Module):
@@ -64,11 +67,16 @@ class PreparedUNet(nn.Module):
         """What the first convolution makes of I_in, (B, 3, H, W) in [-1, 1]: the same at every step."""
         return self.init_degraded(self._ready(degraded))
 
-    def forward(self, image: Tensor, seen: Tensor, step: int) -> Tensor:
-        """I_res at `step`, (B, 3, H, W) float32, from I_t of that shape and what `see` made of I_in."""
+    def forward(
+        self, image: Tensor, seen: Tensor, step: int, statistics: ImageStatistics | None = None
+    ) -> Tensor:
+        """I_res at `step`, (B, 3, H, W) float32, from I_t of that shape and what `see` made of I_in.
+
+        statistics: of the image that `image` (B = 1) is a tile of.
+        """
         H, W = image.shape[-2:]
         first = self.init_image(self._ready(image)).add_(seen).to(self.dtype)
-        return self.body.residual(first, step)[..., :H, :W].float()
+        return self.body.residual(first, Step(step, statistics))[..., :H, :W].float()
 
     @staticmethod
     def _ready(image: Tensor) -> Tensor:
@@ -97,19 +105,13 @@ class PreparedResidualBlock(nn.Module):
         scale, shift = block.mlp(embedded).chunk(2, dim=1)
         first, second = block.block1.norm, block.block2.norm
         self.conv1, self.conv2 = _plain(block.block1.proj), _plain(block.block2.proj)
+        self.norm1 = StepNorm(first.weight * (scale + 1), first.bias * (scale + 1) + shift)
+        self.norm2 = StepNorm(*(each.expand_as(scale) for each in (second.weight, second.bias)))
         self.shortcut = block.res_conv
-        self.gain1: Tensor
-        self.bias1: Tensor
-        self.gain2: Tensor
-        self.bias2: Tensor
-        self.register_buffer("gain1", first.weight * (scale + 1))
-        self.register_buffer("bias1", first.bias * (scale + 1) + shift)
-        self.register_buffer("gain2", second.weight)
-        self.register_buffer("bias2", second.bias)
 
-    def forward(self, x: Tensor, step: int) -> Tensor:
-        out = _activated(self.conv1(x), self.gain1[step], self.bias1[step])
-        out = _activated(self.conv2(out), self.gain2, self.bias2)
+    def forward(self, x: Tensor, step: Step) -> Tensor:
+        out = self.norm1(self.conv1(x), step)
+        out = self.norm2(self.conv2(out), step)
         return out.add_(self.shortcut(x))
 
 
@@ -126,56 +128,73 @@ def _conv(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
     return conv
 
 
-def _activated(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-    return F.silu(F.group_norm(x, GROUPS, gain, bias, EPS), inplace=True)
-
-
 class BandedLinearAttention(nn.Module):
-    """x + LinearAttention(norm(x)) in bands of rows; the context is summed in float32."""
+    """x + LinearAttention(norm(x)) in bands of rows, its sums in float32.
+
+    A channel norm leaves vectors no longer than sqrt(C), so no key or query is larger than its filter's norm times
+    that. Where this bound says so, and it does for trained weights by far, their exponentials need no shift by the
+    largest one; where it does not, they get it.
+
+    k^T v is (k^T norm(x)) W_v^T: the values meet the small context, not the image, and are never made.
+    """
 
     def __init__(self, norm: ChannelNorm, attention: LinearAttention) -> None:
         super().__init__()
-        self.norm = norm
-        # Apart, so that each comes out dense: the products would copy a half of what they share.
-        query, key, value = attention.to_qkv.weight.chunk(3)
+        gained = attention.to_qkv.weight * norm.g
+        # Apart, so that each comes out dense: the products would copy a part of what they share.
+        query, key, value = gained.chunk(3)
         self.query = nn.Parameter(query, requires_grad=False)
         self.key = nn.Parameter(key, requires_grad=False)
-        self.value = nn.Parameter(value, requires_grad=False)
+        self.value = nn.Parameter(value.flatten(1), requires_grad=False)
         self.project, self.norm_out = cast(nn.Conv2d, attention.to_out[0]), attention.to_out[1]
         self.own_head = attention.own_head
+        largest = torch.cat((query, key)).flatten(1).norm(dim=1).max() * math.sqrt(query.shape[1])
+        self.bounded = bool(largest < LARGEST_EXPONENT)
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) > 1 and x[:, 0].numel() > BAND:
+        most = BAND_BYTES // (HEADS * HEAD_DIM * x.itemsize)
+        if len(x) > 1 and x[:, 0].numel() > most:
             return torch.cat([self(image[None]) for image in x])
         # By the image's own size, so that no sum depends on what it shares a batch with.
-        bands = x.split(max(1, BAND // x.shape[-1]), dim=2)
+        rows = max(1, most // x.shape[-1])
+        normed = F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2], eps=EPS).permute(0, 3, 1, 2)
+        bands = normed.split(rows, dim=2)
         merged = self._context(bands)
         out = torch.empty_like(x)
-        for band, into in zip(bands, out.split(bands[0].shape[2], dim=2), strict=True):
-            torch.add(band, self._attended(band, merged), out=into)
+        for band, before, after in zip(bands, x.split(rows, dim=2), out.split(rows, dim=2), strict=True):
+            torch.add(before, self._attended(band, merged), out=after)
         return out
 
     def _context(self, bands: tuple[Tensor, ...]) -> Tensor:
         """(B, 128, C): softmax of the keys over all positions, times the values, times the projection."""
-        batch, positions = len(bands[0]), sum(band[0, 0].numel() for band in bands)
-        peak = self.query.new_full((batch, 1, HEADS * HEAD_DIM), -torch.inf)
-        total = torch.zeros_like(peak, dtype=torch.float32)
-        context = total.new_zeros((batch, HEADS * HEAD_DIM, HEADS * HEAD_DIM))
+        positions = sum(band[0, 0].numel() for band in bands)
+        peak = None if self.bounded else self._peak(bands)
+        total, context = torch.zeros(()), torch.zeros(())
         for band in bands:
-            normed = self.norm(band)
-            keys, values = (as_tokens(F.conv2d(normed, kind)) for kind in (self.key, self.value))
-            top = torch.maximum(peak, keys.amax(dim=-2, keepdim=True))
-            earlier, keys = (peak - top).exp().float(), (keys - top).exp_()
-            total = total * earlier + keys.sum(dim=-2, keepdim=True).float()
+            keys = self._keys(band)
+            keys = (keys if peak is None else keys.sub_(peak)).exp_()
+            total = total + keys.sum(dim=-2).float()
             # One by one: the batched product copies what is transposed, slowly.
-            products = torch.stack([k.T @ v for k, v in zip(keys, values, strict=True)])
-            context = context * earlier.transpose(-1, -2) + products.float()
-            peak = top
-        context *= self.own_head / total.transpose(-1, -2)
+            products = torch.stack([k.T @ n for k, n in zip(keys, as_tokens(band), strict=True)])
+            context = context + products.float()
+        context = context / total.unsqueeze(-1) @ self.value.float().T * self.own_head
         project = self.project.weight.flatten(1).float()
         return (context @ project.T * (HEAD_DIM**-0.5 / positions)).to(bands[0].dtype)
 
+    def _keys(self, band: Tensor) -> Tensor:
+        return as_tokens(F.conv2d(band, self.key))
+
+    def _peak(self, bands: tuple[Tensor, ...]) -> Tensor:
+        """(B, 1, 128): each key's largest value over all positions."""
+        peaks = [self._keys(band).amax(dim=-2, keepdim=True) for band in bands]
+        return torch.stack(peaks).amax(dim=0)
+
     def _attended(self, band: Tensor, merged: Tensor) -> Tensor:
-        queries = as_tokens(F.conv2d(self.norm(band), self.query)).unflatten(-1, (HEADS, HEAD_DIM))
-        out = torch.baddbmm(cast(Tensor, self.project.bias), queries.softmax(dim=-1).flatten(-2), merged)
+        queries = as_tokens(F.conv2d(band, self.query)).unflatten(-1, (HEADS, HEAD_DIM))
+        if self.bounded:
+            queries = queries.exp_()
+            queries /= queries.sum(dim=-1, keepdim=True)
+        else:
+            queries = queries.softmax(dim=-1)
+        out = torch.baddbmm(cast(Tensor, self.project.bias), queries.flatten(-2), merged)
         return self.norm_out(as_image(out, *band.shape[-2:]))

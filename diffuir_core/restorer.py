@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .allocator import keep_freed_memory
 from .diffusion import network_time, start_release
 from .equalise import equalised
+from .norms import ImageStatistics
 from .planning import SMALLEST_TILE, Plan, available_memory, is_out_of_memory, plan, smaller
 from .precision import PRECISIONS, fastest_precision
 from .prepared import PreparedUNet
@@ -75,6 +77,7 @@ class Restorer:
         if tile is not None and (tile < SMALLEST_TILE or tile % MULTIPLE):
             raise ValueError(f"tile is {tile}: it must be a multiple of {MULTIPLE}, at least {SMALLEST_TILE}")
         opened = open_weights(weights)
+        keep_freed_memory()
         self.device = torch.device(device)
         self.precision = fastest_precision(self.device) if precision == "auto" else precision
         self.steps = steps
@@ -168,10 +171,15 @@ class Restorer:
         degraded = as_signal(image)[None].to(self.device)
 
         def predict(image: Tensor, step: int, t: int) -> Tensor:
+            statistics = ImageStatistics()
+
             def of_tile(rows: slice, columns: slice) -> Tensor:
                 seen = self.network.see(degraded[..., rows, columns])
-                return self.network(image[..., rows, columns], seen, step)
+                return self.network(image[..., rows, columns], seen, step, statistics)
 
+            for window in tiling.edge_to_edge.windows:
+                of_tile(*window)
+            statistics.gathering = False
             return tiling.blend(of_tile, image).clamp_(-1.0, 1.0)
 
         noise = content_noise(image, self.seed).to(self.device)

@@ -1,15 +1,15 @@
 """Large images in overlapping tiles, blended where they meet.
 
-GroupNorm and both attentions look at all they are given, so a tile is an approximation of the whole image. What
-is blended is the residual of every sampling step, not the restored tiles: each step starts all tiles from one
-image, and a tile cannot drift away from its neighbours.
+GroupNorm and both attentions look at all they are given, so a tile is an approximation of the whole image; the
+norms of all tiles share its statistics (norms.py). What is blended is the residual of every sampling step, not the
+restored tiles: each step starts all tiles from one image, and a tile cannot drift away from its neighbours.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,6 +44,11 @@ class Tiling:
         """The rows and columns of each tile, which together cover the image."""
         rows, columns = (_spans(side, self.tile, self.overlap) for side in (self.height, self.width))
         return [(row, column) for row in rows for column in columns]
+
+    @property
+    def edge_to_edge(self) -> Tiling:
+        """Tiles of the same side that overlap no more than they must to cover the image."""
+        return replace(self, overlap=0)
 
     def __len__(self) -> int:
         return len(self.windows)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
 import torch
 
 from diffuir_core import UNet, prepared
+from diffuir_core.norms import ImageStatistics, Step, StepNorm
 from diffuir_core.prepared import PreparedUNet
+from diffuir_core.unet import LinearAttention
 
 CPU = torch.device("cpu")
 TIMES = torch.tensor([990.0, 570.0, 40.0])
@@ -33,11 +36,56 @@ def test_it_predicts_what_the_network_does(
     torch.testing.assert_close(ours, expected, atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("band", [1, 100, 1000])
-def test_bands_of_any_height_give_the_same(tiny: UNet, band: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepared, "BAND", band)
+@pytest.mark.parametrize("positions", [1, 100, 1000])
+def test_bands_of_any_height_give_the_same(
+    tiny: UNet, positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared, "BAND_BYTES", positions * 4 * 128)
     ours, expected = both(tiny, 2, 40, 48)
     torch.testing.assert_close(ours, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("factor", [1, 20, 2000])
+def test_keys_and_queries_of_any_size_give_the_same(tiny: UNet, factor: float) -> None:
+    """Beyond exp's range too: unshifted where the filters say that it is safe, shifted where they don't."""
+    model = copy.deepcopy(tiny)
+    for module in model.modules():
+        if isinstance(module, LinearAttention):
+            module.to_qkv.weight[: 2 * 128] *= factor
+    attentions = [
+        m for m in PreparedUNet(model, TIMES, CPU, torch.float32).modules() if hasattr(m, "bounded")
+    ]
+    assert {attention.bounded for attention in attentions} == {factor == 1}
+    ours, expected = both(model, 2, 40, 48)
+    # At 2,000 a softmax is a choice of one, and a change of rounding is another choice.
+    torch.testing.assert_close(ours, expected, atol=2e-5 * max(1, factor / 20), rtol=0)
+
+
+def test_a_tile_that_is_the_whole_image_has_the_whole_images_statistics(tiny: UNet) -> None:
+    torch.manual_seed(1)
+    image, degraded = torch.rand(2, 1, 3, 48, 64) * 2 - 1
+    ready = PreparedUNet(tiny, TIMES, CPU, torch.float32)
+    statistics = ImageStatistics()
+    with torch.inference_mode():
+        seen = ready.see(degraded)
+        expected = ready(image, seen, 1)
+        gathered = ready(image, seen, 1, statistics)
+        statistics.gathering = False
+        used = ready(image, seen, 1, statistics)
+    torch.testing.assert_close(gathered, expected, atol=0, rtol=0)
+    torch.testing.assert_close(used, expected, atol=1e-5, rtol=0)
+
+
+def test_statistics_of_parts_are_those_of_the_whole() -> None:
+    torch.manual_seed(2)
+    x = torch.randn(1, 32, 40, 24).to(memory_format=torch.channels_last) * 3 + 1
+    norm = StepNorm(torch.rand(2, 32), torch.rand(2, 32))
+    statistics = ImageStatistics()
+    for part in x.split(16, dim=2):
+        norm(part, Step(1, statistics))
+    statistics.gathering = False
+    parts = [norm(part, Step(1, statistics)) for part in x.split(16, dim=2)]
+    torch.testing.assert_close(torch.cat(parts, dim=2), norm(x, Step(1)), atol=1e-5, rtol=0)
 
 
 def test_bfloat16_is_near(tiny: UNet) -> None:
