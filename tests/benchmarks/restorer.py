@@ -4,8 +4,8 @@ python tests/benchmarks/restorer.py [--variants T L] [--sizes 256x256 1280x720] 
 
 A line is one pass of the network. `rate`: the arithmetic of the network as published, in GFLOP/s. `of machine`:
 that by the best of a large matrix product and a channels-last 3x3 convolution in the same precision. `of plain`:
-how many times faster than `PlainUNet` (eager, float32, contiguous). All of a line is measured in turns in one
-process, a new one for each line, whose peak memory is that of the prepared network alone.
+how many times faster than `PlainUNet` (eager, float32, contiguous). The two networks and the machine take turns,
+each in a process of its own, new for each line. `peak`: what the first pass adds to its process's memory.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,9 +27,13 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffuir_core.allocator import keep_freed_memory
 from diffuir_core.precision import PRECISIONS
 from diffuir_core.prepared import PreparedUNet
 from diffuir_core.unet import build
+
+MOST_PIXELS = 2**20
+"""A batch of more is left out: the restorer never runs one (BATCH_PIXELS), large images go one by one."""
 
 PLAIN_PIXELS = 2**20
 """Beyond this the plain network's written-out attention does not fit into a small machine."""
@@ -57,38 +62,79 @@ def machine_rate(dtype: torch.dtype, device: torch.device) -> list[Callable[[], 
     ]
 
 
-def peak_bytes(device: torch.device) -> int:
-    """The most memory this process has had at once."""
+def added_peak(run: Callable[[], object], device: torch.device) -> int:
+    """By how many bytes `run` raises this process's memory, at its peak; on a CPU Linux tells."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
+    before = _status("VmRSS")
+    run()
+    return _status("VmHWM") - before
 
 
-def measure(case: dict[str, Any]) -> dict[str, Any]:
-    """One line of the table."""
+def _status(field: str) -> int:
+    """Bytes, of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+_passes: dict[str, Any] = {}
+"""What this process has been set up to run."""
+
+
+def set_up(side: str, case: dict[str, Any]) -> int:
+    """Make one side ready in this process, run it once, and return by how many bytes that raised its peak."""
     device, dtype = torch.device(case["device"]), PRECISIONS[case["precision"]]
     batch, width, height = case["batch"], case["width"], case["height"]
     torch.manual_seed(0)
     model = build(case["variant"]).eval().requires_grad_(False)
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        PlainUNet(build(case["variant"]))(torch.empty(batch, 6, height, width), torch.empty(batch))
-    with torch.inference_mode():
-        image, degraded = (torch.rand(batch, 3, height, width, device=device) * 2 - 1 for _ in range(2))
+    image, degraded = (torch.rand(batch, 3, height, width, device=device) * 2 - 1 for _ in range(2))
+    if side == "machine":
+        _passes["rates"] = machine_rate(dtype, device)
+        return 0
+    if side == "plain":
+        plain = PlainUNet(model.to(device))
+        x, times = torch.cat((image, degraded), dim=1), torch.full((batch,), 500.0, device=device)
+        _passes["pass"] = lambda: seconds(lambda: plain(x, times), device)
+    else:
+        keep_freed_memory()  # as the restorer does
         prepared = PreparedUNet(model, torch.tensor([500.0]), device, dtype)
         seen = prepared.see(degraded)
-        before = peak_bytes(device)
-        prepared(image, seen, 0)
-        memory = peak_bytes(device) - before
+        _passes["pass"] = lambda: seconds(lambda: prepared(image, seen, 0), device)
+    return added_peak(one_pass, device)
 
-        plain = PlainUNet(model.to(device)) if batch * width * height <= PLAIN_PIXELS else None
-        x, times = torch.cat((image, degraded), dim=1), torch.full((batch,), 500.0, device=device)
-        rates = machine_rate(dtype, device)
+
+@torch.inference_mode()
+def one_pass() -> float:
+    """Seconds of one pass of the side that this process is set up for."""
+    return _passes["pass"]()
+
+
+@torch.inference_mode()
+def best_rate() -> float:
+    """FLOP/s of the machine, now."""
+    return max(rate() for rate in _passes["rates"])
+
+
+def measure(case: dict[str, Any]) -> dict[str, Any]:
+    """One line of the table."""
+    batch, width, height = case["batch"], case["width"], case["height"]
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        PlainUNet(build(case["variant"]))(torch.empty(batch, 6, height, width), torch.empty(batch))
+    sides = ["ours", "machine"] + (["plain"] if batch * width * height <= PLAIN_PIXELS else [])
+    with ExitStack() as processes:
+        spawn = multiprocessing.get_context("spawn")
+        pools = {side: processes.enter_context(spawn.Pool(1)) for side in sides}
+        memory = {side: pool.apply(set_up, (side, case)) for side, pool in pools.items()}
         ours, theirs, best = [], [], 0.0
         for _ in range(case["turns"]):
-            ours.append(seconds(lambda: prepared(image, seen, 0), device))
-            best = max(best, *(rate() for rate in rates))
-            if plain is not None:
-                theirs.append(seconds(lambda: plain(x, times), device))
+            ours.append(pools["ours"].apply(one_pass))
+            best = max(best, pools["machine"].apply(best_rate))
+            if "plain" in pools:
+                theirs.append(pools["plain"].apply(one_pass))
     rate = counter.get_total_flops() / statistics.median(ours)
     return case | {
         "seconds": statistics.median(ours),
@@ -96,7 +142,8 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
         "machine_gflops": best / 1e9,
         "of_machine": rate / best,
         "of_plain": statistics.median(theirs) / statistics.median(ours) if theirs else None,
-        "peak_bytes": memory,
+        "peak_bytes": memory["ours"],
+        "plain_peak_bytes": memory.get("plain"),
     }
 
 
@@ -119,9 +166,10 @@ def main() -> None:
         asked.variants, asked.sizes, asked.batches, asked.precisions
     ):
         width, height = (int(side) for side in size.split("x"))
+        if batch > max(1, MOST_PIXELS // (width * height)):
+            continue
         case = {"variant": variant, "width": width, "height": height, "batch": batch, "precision": precision}
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            line = pool.apply(measure, (case | {"device": device, "turns": asked.turns},))
+        line = measure(case | {"device": device, "turns": asked.turns})
         lines.append(line)
         table.add_row(
             variant, size, str(batch), precision, f"{line['seconds']:.3f}", f"{line['gflops']:.0f}",
