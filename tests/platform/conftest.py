@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from album import make_album
+from store import Store, environment, new_bucket
 
 from diffuir_core import Schedule, build, save_weights
 from diffuir_platform.runtime import Resources, ray_session
@@ -26,6 +28,27 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("album")
     make_album(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The URL of an S3 server for all tests of the session."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty bucket, with an environment that leads to it."""
+    for name, value in environment(s3_endpoint).items():
+        monkeypatch.setenv(name, value)
+    return new_bucket(s3_endpoint)
 
 
 @pytest.fixture(scope="session")

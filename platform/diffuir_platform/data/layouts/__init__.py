@@ -1,0 +1,15 @@
+from .choosing import LAYOUTS, describe_layouts, find_layout, with_names
+from .layout import ANY_TASK, INDEX_TASKS, UDC, Layout, Part, key_of
+
+__all__ = [
+    "ANY_TASK",
+    "INDEX_TASKS",
+    "LAYOUTS",
+    "UDC",
+    "Layout",
+    "Part",
+    "describe_layouts",
+    "find_layout",
+    "key_of",
+    "with_names",
+]

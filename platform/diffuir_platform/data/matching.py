@@ -1,0 +1,253 @@
+"""From a listing of files to pairs in order, and to what does not match: in bounded memory, whatever the number.
+
+The names go into a database in a temporary file, which sorts them and finds the twins; a few of them are in memory
+at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from diffuir_core.errors import UserError
+from diffuir_core.imaging import FORMAT_OF_SUFFIX
+
+from .. import storage
+from . import mat
+from .layouts import Part, key_of
+
+INSERTED_AT_ONCE = 10_000
+
+_TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE files (
+    split INT, side TEXT, key TEXT, path TEXT, size INT, twin TEXT, PRIMARY KEY (split, side, key, path)
+) WITHOUT ROWID;
+CREATE INDEX twins ON files (split, twin);
+CREATE TABLE mismatches (split INT, path TEXT, reason TEXT, PRIMARY KEY (split, path)) WITHOUT ROWID;
+"""
+_CLEAN_ALONE = """
+INSERT OR IGNORE INTO mismatches
+SELECT split, path, 'there is no degraded file for the key ' || key FROM files AS clean
+WHERE split = ? AND side = 'clean'
+    AND NOT EXISTS (SELECT 1 FROM files WHERE split = clean.split AND twin = clean.key)
+"""
+
+
+@dataclass(frozen=True)
+class File:
+    """One side of a pair: its path below ROOT and its size in bytes."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What belongs together by its names; one side is None in parts without pairs."""
+
+    part: Part
+    key: str
+    degraded: File | None
+    clean: File | None
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A file (its path below ROOT) that has no place in the index, with the reason."""
+
+    part: Part
+    path: str
+    reason: str
+
+
+class Matcher:
+    """The names of a data set's files, sorted and matched; a context manager that keeps a temporary database.
+
+    Parts whose listing is not there are left out. Several parts of one split, which are other places to look for
+    its files, are one in what comes out.
+    """
+
+    def __init__(self, root: str, parts: Sequence[Part]) -> None:
+        self.root = root
+        listings = {part: self._read_listing(part) for part in parts}
+        self._listings = listings
+        self._parts = [part for part in parts if part.listing is None or listings[part] is not None]
+        by_split = {(part.dataset, part.split): part for part in self._parts}
+        self._splits = [by_split[name] for name in sorted(by_split)]
+        self._number = {name: number for number, name in enumerate(sorted(by_split))}
+        self.ignored = 0
+        """Image files that no part looks for."""
+        self._folder = tempfile.TemporaryDirectory(prefix="diffuir-index-")
+        self._names = sqlite3.connect(Path(self._folder.name) / "names.db")
+        self._names.executescript(_TABLES)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._names.close()
+        self._folder.cleanup()
+
+    def add(self, files: Iterable[tuple[str, int]]) -> None:
+        """Take in (path below ROOT, size in bytes) of files, in any order."""
+        rows: list[tuple[object, ...]] = []
+        for path, size in files:
+            rows += self._rows(path, size)
+            if len(rows) >= INSERTED_AT_ONCE:
+                self._insert(rows)
+                rows = []
+        self._insert(rows)
+
+    def candidates(self) -> Iterator[Candidate]:
+        """What matches, by data set, split and key; what does not becomes a mismatch on the way."""
+        for number, part in enumerate(self._splits):
+            first = part.sides[0][0]
+            files = self._names.execute(
+                "SELECT key, path, size, twin FROM files WHERE split = ? AND side = ? ORDER BY key, path",
+                (number, first),
+            )
+            for key, group in groupby(files, key=lambda row: row[0]):
+                rows = list(group)
+                if len(rows) > 1:
+                    for _, path, _, _ in rows:
+                        self.mismatched(part, path, f"{len(rows)} {first} files have the key {key}: keep one")
+                    continue
+                _, path, size, twin = rows[0]
+                file = File(path, size)
+                if not part.alone:
+                    clean = self._clean(part, path, twin)
+                    if clean is not None:
+                        yield Candidate(part, key, file, clean)
+                else:
+                    yield Candidate(part, key, *((file, None) if first == "degraded" else (None, file)))
+            self._find_left_over(number, part)
+
+    def mismatched(self, part: Part, path: str, reason: str) -> None:
+        """Note a file that does not fit; the first reason stands."""
+        self._names.execute(
+            "INSERT OR IGNORE INTO mismatches VALUES (?, ?, ?)", (self._split(part), path, reason)
+        )
+
+    def mismatches(self) -> Iterator[Mismatch]:
+        """All that does not fit, by data set, split and path; complete when the candidates are used up."""
+        found = self._names.execute("SELECT split, path, reason FROM mismatches ORDER BY split, path")
+        return (Mismatch(self._splits[number], path, reason) for number, path, reason in found)
+
+    def _insert(self, rows: list[tuple[object, ...]]) -> None:
+        self._names.executemany("INSERT OR IGNORE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def _rows(self, path: str, size: int) -> list[tuple[object, ...]]:
+        """A row for each part and side that looks for the file."""
+        stem, ending = os.path.splitext(path)
+        image = ending.lower() in FORMAT_OF_SUFFIX
+        if not (image or ending == ".mat") or _is_passed_over(path):
+            return []
+        rows: list[tuple[object, ...]] = []
+        taken = False
+        for part in self._parts:
+            for side, template in part.sides:
+                key = self._key(template, stem) if image != bool(part.arrays) else None
+                if key is None or (side == "degraded" and not self._is_listed(part, key)):
+                    continue
+                taken = True
+                if not _is_text(path):
+                    shown = path.encode(errors="surrogateescape").decode(errors="replace")
+                    self.mismatched(part, shown, "its name is not UTF-8: rename it")
+                    continue
+                # Alone, a.jpg and a.png are two photos; in a pair, each may be the twin of the other side's a.
+                for one, place in self._keys(part, side, key + ending if part.alone else key, path):
+                    twin = part.twin(one) if side == "degraded" and not part.alone else None
+                    rows.append((self._split(part), side, one, place, size, twin))
+        self.ignored += image and not taken
+        return rows
+
+    def _keys(self, part: Part, side: str, key: str, path: str) -> Iterator[tuple[str, str]]:
+        """(key, path) of what the file holds: itself, or the photos of a MATLAB file."""
+        if part.arrays is None:
+            yield key, path
+            return
+        array = part.arrays[0 if side == "degraded" else 1]
+        for number, element in enumerate(mat.elements(storage.join(self.root, path), array)):
+            yield f"{number:04d}", path + element
+
+    def _clean(self, part: Part, degraded: str, key: str) -> File | None:
+        """The one clean file of that key; none or two make `degraded` a mismatch."""
+        files = self._named(part, "clean", key)
+        if len(files) == 1:
+            return files[0]
+        reason = f"two clean files have its key {key}: keep one" if files else f"there is no clean file {key}"
+        self.mismatched(part, degraded, reason)
+        return None
+
+    def _find_left_over(self, number: int, part: Part) -> None:
+        """Clean files without a degraded one, and files that a listing names and nobody has."""
+        if not part.alone and not part.spare_clean:
+            self._names.execute(_CLEAN_ALONE, (number,))
+        for key, path in sorted((self._listings[part] or {}).items()):
+            if not self._named(part, "degraded", key):
+                self.mismatched(part, path, f"{part.listing} names it, but it is not there")
+
+    def _named(self, part: Part, side: str, key: str) -> list[File]:
+        found = self._names.execute(
+            "SELECT path, size FROM files WHERE split = ? AND side = ? AND key = ? LIMIT 2",
+            (self._split(part), side, key),
+        )
+        return [File(*row) for row in found]
+
+    def _read_listing(self, part: Part) -> dict[str, str] | None:
+        """Degraded key to degraded path of the part's listing; None where it has none or there is none."""
+        if part.listing is None:
+            return None
+        uri = storage.join(self.root, part.listing)
+        if not storage.exists(uri):
+            return None
+        listed = {}
+        for number, line in enumerate(storage.read_bytes(uri).decode("utf-8", "replace").splitlines(), 1):
+            if not line.strip():
+                continue
+            clean, degraded = ([*line.split(), "", ""])[:2]
+            keys = [
+                self._key(template, os.path.splitext(path)[0])
+                for (_, template), path in zip(part.sides, (degraded, clean), strict=True)
+            ]
+            if keys[0] is None or part.twin(keys[0]) != keys[1]:
+                what = f"a pair of {part.dataset} (CLEAN DEGRADED, paths below ROOT)"
+                raise UserError(f"line {number} of {uri} is not {what}: put it right")
+            listed[keys[0]] = degraded
+        return listed
+
+    def _key(self, template: str, stem: str) -> str | None:
+        """The key of a path without its ending, from ROOT on or from ROOT's own name on."""
+        key = key_of(template, stem)
+        return key if key is not None else key_of(template, f"{self.root.rpartition('/')[2]}/{stem}")
+
+    def _split(self, part: Part) -> int:
+        return self._number[part.dataset, part.split]
+
+    def _is_listed(self, part: Part, key: str) -> bool:
+        listing = self._listings[part]
+        return listing is None or key in listing
+
+
+def _is_passed_over(path: str) -> bool:
+    return any(name.startswith(".") or name in ("_diffuir", "__MACOSX") for name in path.split("/"))
+
+
+def _is_text(path: str) -> bool:
+    """Whether a name can be written down: on disk it may hold bytes that are no UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

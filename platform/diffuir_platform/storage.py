@@ -1,0 +1,343 @@
+"""One URI, one file system: a local path or file://, s3://, and memory:// for tests.
+
+Where an S3 store is and who asks stands in the environment alone, as for every other S3 client: AWS_ENDPOINT_URL,
+AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE. Nothing of it is ever put into a message,
+an index or what is sent to a worker. Every function raises `UserError` with one sentence: its subclass `NotThere`
+for a file that is gone, and `StoreError` where the store would say the same to any other file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+import pyarrow.fs
+
+from diffuir_core.errors import UserError
+from diffuir_core.files import replacing
+
+HEAD_BYTES = 64 * 2**10
+"""What is read of a file to learn what it is: holds the header of nearly every photo."""
+
+Action = Literal["read", "write", "list", "delete"]
+
+_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_NOT_KNOWN = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+}
+_S3_CLIENT = {
+    "connect_timeout": 10,
+    "read_timeout": 60,
+    "retries": {"mode": "standard"},
+    "max_pool_connections": 64,
+}
+_S3_ROUNDS = 2
+"""Of botocore's own three attempts each (AWS_MAX_ATTEMPTS): s3fs's five would take half a minute to give up."""
+
+
+class StoreError(UserError):
+    """The store as a whole can't be used: it is not there, or does not know who asks."""
+
+
+class NotThere(UserError):  # noqa: N818 - it names what is wrong
+    """The file, or the part of it that is asked for, is not there."""
+
+
+def list_files(uri: str) -> Iterator[tuple[str, int]]:
+    """(URI, size in bytes) of every file below the folder `uri`, in no order, as the store names them.
+
+    Nothing is held but a page of S3 or the open folders of a local path. Links are followed, loops are not. An S3
+    prefix without files gives nothing; a local folder that is not there is a UserError.
+    """
+    scheme, file_system, path = _locate(uri)
+    with plainly(uri, "list"):
+        if scheme == "file":
+            yield from _list_local(path, (os.path.realpath(path),))
+        elif scheme == "s3":
+            yield from _list_s3(file_system, path)
+        else:
+            for name, info in file_system.find(path, detail=True).items():
+                yield f"{scheme}://{name}", info["size"]
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole file."""
+    scheme, file_system, path = _locate(uri)
+    # One request: to fetch a file in several parts at once, s3fs would ask for its size first.
+    whole = {"max_concurrency": 1} if scheme == "s3" else {}
+    with plainly(uri, "read"):
+        return file_system.cat_file(path, **whole)
+
+
+def read_range(uri: str, offset: int, length: int) -> bytes:
+    """`length` bytes from `offset` on, in one request; a file that ends before that is a UserError."""
+    data = _read_up_to(uri, offset, length)
+    if len(data) != length:
+        raise NotThere(
+            f"{uri} ends before byte {offset + length:,}: it was changed or cut off, so make it again"
+        )
+    return data
+
+
+def read_head(uri: str, length: int = HEAD_BYTES) -> bytes:
+    """The first `length` bytes, or the whole of a shorter file."""
+    return _read_up_to(uri, 0, length)
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or a folder of that name; a store that refuses to say is a UserError."""
+    _, file_system, path = _locate(uri)
+    with plainly(uri, "read"):
+        return bool(file_system.exists(path))
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a whole file: nobody ever sees half of it, and folders on the way are made."""
+    scheme, file_system, path = _locate(uri)
+    with plainly(uri, "write"):
+        if scheme == "file":
+            with replacing(path) as temporary:
+                temporary.write_bytes(data)
+        else:
+            file_system.pipe_file(path, data)
+
+
+def remove_folder(uri: str) -> None:
+    """Delete all that lies below `uri`; nothing where nothing does."""
+    scheme, file_system, path = _locate(uri)
+    with plainly(uri, "delete"):
+        if file_system.exists(path):
+            if scheme == "file":
+                shutil.rmtree(path)
+            else:
+                file_system.rm(path, recursive=True)
+
+
+@contextmanager
+def writing(uri: str) -> Iterator[Path]:
+    """A temporary local path; what the block writes there becomes the file `uri` at its end, all at once.
+
+    Where the block raises, `uri` is as it was. For what is made piece by piece or is too large for the memory.
+    """
+    scheme, file_system, path = _locate(uri)
+    if scheme == "file":
+        with plainly(uri, "write"), replacing(path) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory(prefix="diffuir-") as folder:
+        temporary = Path(folder) / "whole"
+        yield temporary
+        with plainly(uri, "write"):
+            file_system.put_file(str(temporary), path)
+
+
+def arrow_file_system(uri: str) -> tuple[Any, str]:
+    """The pyarrow file system of `uri` and the path in it, for Parquet; wrap its use in `plainly`."""
+    scheme, file_system, path = _locate(uri)
+    if scheme == "file":
+        return pyarrow.fs.LocalFileSystem(), path
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(file_system)), path
+
+
+def open_file(uri: str) -> Any:
+    """A readable binary file that fetches what is read of it; close it, and wrap its use in `plainly`."""
+    _, file_system, path = _locate(uri)
+    with plainly(uri, "read"):
+        return file_system.open(path, "rb")
+
+
+def absolute(uri: str) -> str:
+    """The one way to write `uri`: an absolute path without a scheme, or scheme://path with no slash at its end."""
+    scheme, _, path = _split(uri)
+    return path if scheme == "file" else f"{scheme}://{path}"
+
+
+def join(folder: str, name: str) -> str:
+    """The absolute URI of `name` (a relative path with "/") in `folder`."""
+    return f"{absolute(folder).rstrip('/')}/{name}"
+
+
+def shown(text: str) -> str:
+    """`text` on one line: names may hold line breaks and bytes that are no text."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+@contextmanager
+def plainly(uri: str, action: Action) -> Iterator[None]:
+    """What the store raises inside becomes a UserError of one sentence that holds no credentials."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = _of_the_store(uri, error)
+        if reason is not None:
+            raise StoreError(shown(reason)) from error
+        reason = _of_the_file(uri, action, error)
+        if reason is not None:
+            gone = isinstance(error, FileNotFoundError) and action != "write"
+            raise (NotThere if gone else UserError)(shown(reason)) from error
+        raise
+
+
+def _split(uri: str) -> tuple[str, str | None, str]:
+    """(scheme, bucket of an s3 URI, path as the file system takes it)."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return "file", None, os.path.abspath(uri)
+    if scheme == "file":
+        # Percent signs have a meaning in file:// (RFC 8089) and none in a path or an S3 key.
+        return "file", None, os.path.abspath(unquote(rest))
+    if scheme == "memory":
+        return "memory", None, "/" + rest.strip("/")
+    if scheme != "s3":
+        raise UserError(f"{scheme}:// is not known here: give a local path, file://, s3:// or memory://")
+    bucket = rest.partition("/")[0]
+    if "@" in bucket:
+        raise UserError("an s3:// URI holds no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    if not bucket:
+        raise UserError(f"{uri} names no bucket: write s3://bucket/path")
+    return "s3", bucket, rest.rstrip("/")
+
+
+def _locate(uri: str) -> tuple[str, Any, str]:
+    scheme, _, path = _split(uri)
+    if scheme != "s3":
+        return scheme, fsspec.filesystem(scheme), path
+    # No listings kept: they would grow with the store, and hide what others write meanwhile.
+    file_system = fsspec.filesystem(
+        "s3", endpoint_url=_endpoint(), use_listings_cache=False, config_kwargs=_S3_CLIENT
+    )
+    file_system.retries = _S3_ROUNDS
+    return scheme, file_system, path
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def _list_local(folder: str, ancestors: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+                if real not in ancestors:
+                    yield from _list_local(entry.path, (*ancestors, real))
+            elif entry.is_file():
+                yield entry.path, entry.stat().st_size
+
+
+def _list_s3(file_system: Any, path: str) -> Iterator[tuple[str, int]]:
+    bucket, _, prefix = path.partition("/")
+    page: dict[str, Any] = {}
+    while True:
+        more = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
+        # With its slash: below s3://bucket/rain lies nothing of s3://bucket/rain2.
+        page = file_system.call_s3(
+            "list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/" if prefix else "", **more
+        )
+        for found in page.get("Contents", ()):
+            if not found["Key"].endswith("/"):
+                yield f"s3://{bucket}/{found['Key']}", found["Size"]
+        if not page.get("IsTruncated"):
+            return
+
+
+def _read_up_to(uri: str, offset: int, length: int) -> bytes:
+    _, file_system, path = _locate(uri)
+    if length == 0:
+        return b""
+    with plainly(uri, "read"):
+        try:
+            return file_system.cat_file(path, start=offset, end=offset + length)
+        except OSError as error:
+            # S3 has no range behind the last byte, and so none of an empty file.
+            if _code(error) == "InvalidRange":
+                return b""
+            raise
+
+
+def _code(error: BaseException) -> str:
+    """The error code of S3 behind an exception; empty where there is none."""
+    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def _of_the_store(uri: str, error: Exception) -> str | None:
+    """What is wrong with the whole store and what to do; None where it is something else."""
+    scheme, bucket, _ = _split(uri)
+    if scheme != "s3":
+        return None
+    from botocore import exceptions as boto
+
+    store = _shown_endpoint()
+    chain = (error, error.__cause__, error.__context__)
+
+    def is_one_of(*kinds: type[Exception]) -> bool:
+        return any(isinstance(one, kinds) for one in chain)
+
+    if is_one_of(boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound):
+        return (
+            f"there are no credentials for {store}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "or name a profile that exists"
+        )
+    if is_one_of(boto.HTTPClientError, boto.ConnectionError, ConnectionError, TimeoutError):
+        return f"nothing answers at {store}: check AWS_ENDPOINT_URL and the network"
+    if isinstance(error, ValueError) and "endpoint" in str(error).lower():
+        return "AWS_ENDPOINT_URL is no URL: write it as http://host:port"
+    if _code(error) in _NOT_KNOWN:
+        return f"{store} does not take the credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    if _code(error) == "NoSuchBucket" or "bucket does not exist" in str(error).lower():
+        return (
+            f"there is no bucket {bucket} at {store}: check the URI and AWS_ENDPOINT_URL, or make the bucket"
+        )
+    return None
+
+
+def _of_the_file(uri: str, action: Action, error: Exception) -> str | None:
+    """What is wrong with this file and what to do; None for what is a fault of the program."""
+    scheme, _, path = _split(uri)
+    if scheme == "s3":
+        if isinstance(error, PermissionError):
+            ask = "check AWS_ACCESS_KEY_ID, or ask its owner for the right to"
+            return f"{_shown_endpoint()} refuses to {action} {uri}: {ask}"
+        named = uri
+    else:
+        # Not the name of a temporary file, which would say nothing.
+        own = scheme == "file" and action != "write" and isinstance(error, OSError)
+        named = (getattr(error, "filename", None) if own else None) or (path if scheme == "file" else uri)
+    if isinstance(error, FileNotFoundError) and action != "write":
+        return f"there is no {named}: check the path"
+    if isinstance(error, OSError):
+        reason = _redacted(error.strerror or str(error)) or type(error).__name__
+        return f"can't {action} {named} ({reason}): check the path and its permissions"
+    if scheme == "s3" and type(error).__module__.startswith("botocore."):
+        return f"can't {action} {named} ({_redacted(str(error))}): check the URI and AWS_ENDPOINT_URL"
+    return None
+
+
+def _shown_endpoint() -> str:
+    endpoint = _endpoint()
+    if endpoint is None:
+        return "AWS S3"
+    parts = urlsplit(endpoint)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "the store"
+
+
+def _redacted(text: str) -> str:
+    """What a store said, in 200 letters, without the credentials of the environment: it may repeat them."""
+    for name in _CREDENTIALS:
+        if os.environ.get(name):
+            text = text.replace(os.environ[name], f"({name})")
+    return re.sub(r"://[^/@\s]*@", "://", " ".join(text.split()))[:200]

@@ -1,0 +1,437 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from store import Store
+from trees import SIZE, STRAY, Files, make_mat, make_tree, upload
+
+from diffuir_core import UserError
+from diffuir_core.imaging import decode
+from diffuir_platform import storage
+from diffuir_platform.data.building import IndexOptions, build_index
+from diffuir_platform.data.index import Row, open_index, read_image
+from diffuir_platform.data.layouts import LAYOUTS, describe_layouts, find_layout, key_of, with_names
+from diffuir_platform.data.layouts.weather import before_underscore
+
+Twins = tuple[str | None, str | None]
+"""Degraded and clean path below ROOT."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tree with traps in it, and what an index of it must hold, in order."""
+
+    layout: str
+    task: str
+    files: Files
+    found: dict[tuple[str, str], dict[str, Twins]]
+    """(data set, split) -> key -> paths."""
+    mismatched: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    root: str = "set"
+
+
+def below(where: str, degraded: str, clean: str) -> Twins:
+    return f"{where}/{degraded}", f"{where}/{clean}"
+
+
+def both(sides: str, name: str, *folders: str) -> list[str]:
+    """`name` in each of the folders of each of the sides, which are words."""
+    return [f"{folder}/{side}/{name}" for folder in folders for side in sides.split()]
+
+
+def scene(folder: str, *numbers: int) -> list[str]:
+    return [f"{folder}/{side}/{side}_{n}.png" for side in ("gt", "blur") for n in numbers]
+
+
+J = "RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene001"
+R = "RealBlur-R_BM3D_ECC_IMCORR_centroid_itensity_ref/scene002"
+SNOW_TRAIN, SNOW_TEST = "Snow100K-training/all", "Snow100K-testset/media/jdway/GameSSD/overlapping/test"
+
+CASES = {
+    "rain: names that sort otherwise than numbers, and other endings": Case(
+        "rain13k",
+        "rain",
+        [
+            *(f"train/input/{n}.jpg" for n in (1, 2, 10)),
+            *("train/target/1.jpg", "train/target/2.png", "train/target/10.jpg"),
+            *both("input target", "1.png", "test/Rain100L", "test/Rain12"),
+            *both("input target", "901_1.jpg", "test/Test2800"),
+        ],
+        {
+            ("Rain100L", "test"): {"1": below("test/Rain100L", "input/1.png", "target/1.png")},
+            ("Rain13K", "train"): {
+                "1": below("train", "input/1.jpg", "target/1.jpg"),
+                "10": below("train", "input/10.jpg", "target/10.jpg"),
+                "2": below("train", "input/2.jpg", "target/2.png"),
+            },
+            ("Test2800", "test"): {"901_1": below("test/Test2800", "input/901_1.jpg", "target/901_1.jpg")},
+        },
+    ),
+    "rain: the first is missing on one side, the last on the other": Case(
+        "rain13k",
+        "rain",
+        [*(f"Rain13K/input/{n}.png" for n in (2, 3, 4)), *(f"Rain13K/target/{n}.png" for n in (1, 2, 3))],
+        {
+            ("Rain13K", "train"): {
+                n: below("Rain13K", f"input/{n}.png", f"target/{n}.png") for n in ("2", "3")
+            }
+        },
+        ("Rain13K/input/4.png", "Rain13K/target/1.png"),
+    ),
+    "rain: ROOT is the set itself": Case(
+        "rain13k",
+        "rain",
+        both("input target", "1.png", "train"),
+        {("Rain13K", "train"): {"1": below("train", "input/1.png", "target/1.png")}},
+        root="Rain13K",
+    ),
+    "rain: ROOT is a test set, which must not pass for training": Case(
+        "rain13k",
+        "rain",
+        ["input/1.png", "target/1.png"],
+        {("Test100", "test"): {"1": ("input/1.png", "target/1.png")}},
+        root="Test100",
+    ),
+    "rain: real": Case(
+        "practical",
+        "rain",
+        ["a/1.jpg", "a/1.png", "2.JPEG"],
+        {("Practical", "test"): {name: (name, None) for name in ("2.JPEG", "a/1.jpg", "a/1.png")}},
+    ),
+    "low light: LOL": Case(
+        "lol",
+        "low_light",
+        [*both("low high", "2.png", "our485", "eval15"), *both("low high", "10.png", "our485")],
+        {
+            ("LOL", "test"): {"2": below("eval15", "low/2.png", "high/2.png")},
+            ("LOL", "train"): {n: below("our485", f"low/{n}.png", f"high/{n}.png") for n in ("10", "2")},
+        },
+    ),
+    "low light: real": Case(
+        "low-light-real",
+        "low_light",
+        ["MEF/a.png", "NPE/b.bmp", "DICM/01.jpg", "LIME/1.bmp", "VV/1.jpg"],
+        {
+            ("DICM", "test"): {"01.jpg": ("DICM/01.jpg", None)},
+            ("LIME", "test"): {"1.bmp": ("LIME/1.bmp", None)},
+            ("MEF", "test"): {"a.png": ("MEF/a.png", None)},
+            ("NPE", "test"): {"b.bmp": ("NPE/b.bmp", None)},
+        },
+    ),
+    "snow: masks, and the folders of its archives": Case(
+        "snow100k",
+        "snow",
+        [
+            *both("synthetic gt mask", "city_1.jpg", SNOW_TRAIN),
+            *both("synthetic gt mask", "city_12.jpg", SNOW_TRAIN),
+            *both("synthetic gt mask", "a.jpg", f"{SNOW_TEST}/Snow100K-S", f"{SNOW_TEST}/Snow100K-L"),
+            "realistic/winter_1.jpg",
+        ],
+        {
+            ("Snow100K", "train"): {
+                name: below(SNOW_TRAIN, f"synthetic/{name}.jpg", f"gt/{name}.jpg")
+                for name in ("city_1", "city_12")
+            },
+            ("Snow100K-L", "test"): {"a": below(f"{SNOW_TEST}/Snow100K-L", "synthetic/a.jpg", "gt/a.jpg")},
+            ("Snow100K-S", "test"): {"a": below(f"{SNOW_TEST}/Snow100K-S", "synthetic/a.jpg", "gt/a.jpg")},
+            ("Snow100K-real", "test"): {"winter_1.jpg": ("realistic/winter_1.jpg", None)},
+        },
+    ),
+    "snow: with folders of other names": Case(
+        "snow100k",
+        "snow",
+        both("synthetic gt", "a.jpg", "train", "test", "test/Snow100K-M"),
+        {
+            ("Snow100K", "test"): {"a": below("test", "synthetic/a.jpg", "gt/a.jpg")},
+            ("Snow100K", "train"): {"a": below("train", "synthetic/a.jpg", "gt/a.jpg")},
+            ("Snow100K-M", "test"): {"a": below("test/Snow100K-M", "synthetic/a.jpg", "gt/a.jpg")},
+        },
+    ),
+    "haze: many of one, ids that begin alike, folders within": Case(
+        "reside",
+        "haze",
+        [
+            *(f"OTS/clear/{n}.jpg" for n in ("0001", "00010", "0002", "0003")),
+            *(f"OTS/hazy/{n}.jpg" for n in ("0001_0.8_0.04", "0001_1_0.2", "00010_0.8_0.04", "000_1_0.1")),
+            *("OTS/hazy/part2/0002_0.8_0.04.jpg", "SOTS/indoor/gt/1400.png", "SOTS/indoor/hazy/1400_1.png"),
+            *("SOTS/outdoor/gt/0001.png", "SOTS/outdoor/hazy/0001_0.8_0.2.jpg"),
+        ],
+        {
+            ("OTS", "train"): {
+                "00010_0.8_0.04": below("OTS", "hazy/00010_0.8_0.04.jpg", "clear/00010.jpg"),
+                "0001_0.8_0.04": below("OTS", "hazy/0001_0.8_0.04.jpg", "clear/0001.jpg"),
+                "0001_1_0.2": below("OTS", "hazy/0001_1_0.2.jpg", "clear/0001.jpg"),
+                "0002_0.8_0.04": below("OTS", "hazy/part2/0002_0.8_0.04.jpg", "clear/0002.jpg"),
+            },
+            ("SOTS-outdoor", "test"): {
+                "0001_0.8_0.2": below("SOTS/outdoor", "hazy/0001_0.8_0.2.jpg", "gt/0001.png")
+            },
+        },
+        ("OTS/clear/0003.jpg", "OTS/hazy/000_1_0.1.jpg"),
+    ),
+    "haze: the folders of its archive": Case(
+        "reside",
+        "haze",
+        ["haze/OTS/0005_0.8_0.04.jpg", "clear/clear_images/0005.jpg", "depth/0005.png"],
+        {("OTS", "train"): {"0005_0.8_0.04": ("haze/OTS/0005_0.8_0.04.jpg", "clear/clear_images/0005.jpg")}},
+        root="OTS_ALPHA",
+    ),
+    "GoPro: the same numbers in two scenes, and a third side": Case(
+        "gopro",
+        "blur",
+        both("blur sharp blur_gamma", "000047.png", "train/GOPR0372_07_00", "train/GOPR0372_07_01", "test/G"),
+        {
+            ("GoPro", "test"): {"G/000047": below("test/G", "blur/000047.png", "sharp/000047.png")},
+            ("GoPro", "train"): {
+                f"{name}/000047": below(f"train/{name}", "blur/000047.png", "sharp/000047.png")
+                for name in ("GOPR0372_07_00", "GOPR0372_07_01")
+            },
+        },
+    ),
+    "GoPro: the other blur": Case(
+        "gopro-gamma",
+        "blur",
+        both("blur sharp blur_gamma", "1.png", "test/G"),
+        {("GoPro-gamma", "test"): {"G/1": below("test/G", "blur_gamma/1.png", "sharp/1.png")}},
+    ),
+    "HIDE: one folder of ground truth, dots in the names": Case(
+        "hide",
+        "blur",
+        [
+            *(f"GT/{n}fromGOPR1.MP4.png" for n in (1, 2, 3, 4)),
+            *("test/test-close-ups/1fromGOPR1.MP4.png", "test/test-long-shot/2fromGOPR1.MP4.png"),
+            "train/3fromGOPR1.MP4.png",
+        ],
+        {
+            ("HIDE", "test"): {
+                f"{view}/{n}fromGOPR1.MP4": (f"test/{view}/{n}fromGOPR1.MP4.png", f"GT/{n}fromGOPR1.MP4.png")
+                for view, n in (("test-close-ups", 1), ("test-long-shot", 2))
+            },
+            ("HIDE", "train"): {"3fromGOPR1.MP4": ("train/3fromGOPR1.MP4.png", "GT/3fromGOPR1.MP4.png")},
+        },
+    ),
+    "RealBlur: lists say what is for tests, and name one that is not there": Case(
+        "realblur",
+        "blur",
+        dict.fromkeys([*scene(J, 1, 2, 10), *scene(R, 1)], SIZE)
+        | {
+            "RealBlur_J_test_list.txt": b"".join(
+                f"{J}/gt/gt_{n}.png {J}/blur/blur_{n}.png \n".encode() for n in (10, 1, 3)
+            )
+        },
+        {
+            ("RealBlur-J", "test"): {
+                f"scene001/{n}": below(J, f"blur/blur_{n}.png", f"gt/gt_{n}.png") for n in (1, 10)
+            }
+        },
+        (f"{J}/blur/blur_3.png",),
+    ),
+    "RealBlur: all scenes": Case(
+        "realblur-scenes",
+        "blur",
+        [*scene(J, 1, 2), *scene(R, 1)],
+        {
+            ("RealBlur-J", "all"): {
+                f"scene001/{n}": below(J, f"blur/blur_{n}.png", f"gt/gt_{n}.png") for n in (1, 2)
+            },
+            ("RealBlur-R", "all"): {"scene002/1": below(R, "blur/blur_1.png", "gt/gt_1.png")},
+        },
+    ),
+    "blur: all sets as input and target": Case(
+        "deblur",
+        "blur",
+        both("input target", "a.png", "train", "test/GoPro", "test/HIDE", "test/RealBlur_J"),
+        {
+            ("GoPro", "test"): {"a": below("test/GoPro", "input/a.png", "target/a.png")},
+            ("GoPro", "train"): {"a": below("train", "input/a.png", "target/a.png")},
+            ("HIDE", "test"): {"a": below("test/HIDE", "input/a.png", "target/a.png")},
+            ("RealBlur_J", "test"): {"a": below("test/RealBlur_J", "input/a.png", "target/a.png")},
+        },
+    ),
+    "displays: folders": Case(
+        "udc",
+        "udc",
+        both("LQ HQ", "1.png", "UDC_train/Train/Toled", "Poled_train"),
+        {
+            ("POLED", "train"): {"1": below("Poled_train", "LQ/1.png", "HQ/1.png")},
+            ("TOLED", "train"): {"1": below("UDC_train/Train/Toled", "LQ/1.png", "HQ/1.png")},
+        },
+    ),
+    "any pairs": Case(
+        "pairs",
+        "snow",
+        [
+            *("degraded/a/b.jpg", "degraded/b.jpg", "degraded/c.jpg", "degraded/c.png"),
+            *("clean/a/b.png", "clean/b.jpg", "clean/b.png", "clean/c.png", "other/b.jpg"),
+        ],
+        {("set", "train"): {"a/b": ("degraded/a/b.jpg", "clean/a/b.png")}},
+        # Which of two of one name is the right one, nobody says.
+        ("degraded/b.jpg", "degraded/c.jpg", "degraded/c.png"),
+        {"task": "snow"},
+    ),
+    "any degraded photos": Case(
+        "unpaired",
+        "haze",
+        ["a.jpg", "b/c.png"],
+        {("mine", "real"): {name: (name, None) for name in ("a.jpg", "b/c.png")}},
+        options={"task": "haze", "dataset": "mine", "split": "real"},
+    ),
+    "any clean photos": Case(
+        "clean",
+        "any",
+        ["a.jpg", "b/a.jpg", "a.png"],
+        {("set", "train"): {name: (None, name) for name in ("a.jpg", "a.png", "b/a.jpg")}},
+    ),
+}
+
+
+def index_of(root: str, options: IndexOptions) -> tuple[list[Row], list[str]]:
+    """The rows of a new index of `root`, and the paths that did not match."""
+    out = f"{root}/out/index.parquet"
+    summary = build_index(root, out, options)
+    mismatches = storage.read_bytes(summary.mismatches_uri).decode().splitlines()
+    return list(open_index(out).rows()), [json.loads(line)["path"] for line in mismatches]
+
+
+IN_A_BUCKET = (
+    "rain: names",
+    "low light: LOL",
+    "snow: masks",
+    "haze: many",
+    "HIDE",
+    "RealBlur: lists",
+    "any pairs",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "store"),
+    [(name, "local") for name in CASES] + [(name, "s3") for name in CASES if name.startswith(IN_A_BUCKET)],
+)
+def test_a_layout_finds_its_pairs(
+    name: str, store: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    case = CASES[name]
+    tree = make_tree(tmp_path / case.root, case.files)
+    for folder in (tree, min(path for path in tree.rglob("*") if path.is_file()).parent):
+        make_tree(folder, STRAY)
+    root = str(tree)
+    if store == "s3":
+        root = upload(tree, f"{request.getfixturevalue('s3').uri}/data/{case.root}")
+    rows, mismatched = index_of(root, IndexOptions(layout=case.layout, mismatched=1, **case.options))
+    found: dict[tuple[str, str], dict[str, Twins]] = {}
+    for row in rows:
+        places = [uri and uri.removeprefix(f"{root}/") for uri in (row.degraded_uri, row.clean_uri)]
+        found.setdefault((row.dataset, row.split), {})[row.key] = (places[0], places[1])
+    assert found == case.found
+    assert [(row.dataset, row.split, row.key) for row in rows] == [
+        (*split, key) for split, keys in case.found.items() for key in keys
+    ]
+    assert sorted(mismatched) == sorted(case.mismatched)
+    assert {(row.task, row.width, row.height) for row in rows} == {(case.task, *SIZE)}
+
+
+def test_every_layout_has_a_case() -> None:
+    assert {case.layout for case in CASES.values()} == {layout.name for layout in LAYOUTS}
+
+
+@pytest.mark.parametrize("store", ["local", "s3"])
+def test_the_challenge_files_are_indexed_by_number(
+    store: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    degraded = make_mat(tmp_path / "poled" / "poled_test_display.mat", "test_display", 12, seed=1)
+    clean = make_mat(tmp_path / "poled" / "poled_test_gt.mat", "test_gt", 12, seed=2)
+    root = str(tmp_path)
+    if store == "s3":
+        root = upload(tmp_path, f"{request.getfixturevalue('s3').uri}/udc")
+    rows, mismatched = index_of(root, IndexOptions(layout="udc"))
+    assert [row.key for row in rows] == [f"{number:04d}" for number in range(12)]
+    assert not mismatched
+    assert {(row.task, row.dataset, row.split, row.width, row.height) for row in rows} == {
+        ("udc", "POLED", "test", 8, 6)
+    }
+    for number in (0, 10):
+        for uri, photos in ((rows[number].degraded_uri, degraded), (rows[number].clean_uri, clean)):
+            assert (decode(read_image(str(uri))).pixels == photos[number]).all()
+
+
+def test_a_challenge_file_with_another_array_is_named(tmp_path: Path) -> None:
+    make_mat(tmp_path / "toled_val_display.mat", "display", 2)
+    with pytest.raises(UserError, match=r"toled_val_display\.mat holds display, no array val_display"):
+        index_of(str(tmp_path), IndexOptions(layout="udc"))
+
+
+def test_a_challenge_file_that_is_none_is_named(tmp_path: Path) -> None:
+    make_tree(tmp_path, {"toled_val_gt.mat": b"nothing of the kind"})
+    with pytest.raises(UserError, match=r"toled_val_gt\.mat is no MATLAB file or is damaged"):
+        index_of(str(tmp_path), IndexOptions(layout="udc"))
+
+
+def test_a_list_that_pairs_strangers_is_refused(tmp_path: Path) -> None:
+    line = f"{J}/gt/gt_1.png {J}/blur/blur_2.png"
+    make_tree(tmp_path, {"RealBlur_J_train_list.txt": f"\n{line}\n".encode()})
+    with pytest.raises(
+        UserError, match=r"line 2 of \S+RealBlur_J_train_list\.txt is not a pair of RealBlur-J"
+    ):
+        index_of(str(tmp_path), IndexOptions(layout="realblur"))
+
+
+def test_scenes_without_their_lists_are_refused(tmp_path: Path) -> None:
+    make_tree(tmp_path, scene(J, 1))
+    with pytest.raises(UserError, match=r"it needs RealBlur_J_test_list\.txt"):
+        index_of(str(tmp_path), IndexOptions(layout="realblur"))
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="/_"), min_size=1), st.floats(0, 1))
+def test_the_clean_twin_of_haze_is_its_id_and_nothing_shorter(name: str, airlight: float) -> None:
+    assert before_underscore(f"{name}_{airlight}_0.2") == name
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1), min_size=1))
+def test_what_a_template_holds_for_comes_back_as_the_key(names: list[str]) -> None:
+    path = "/".join(names)
+    assert key_of("degraded/{path}", f"degraded/{path}") == path
+    assert key_of("{name}", path) == (path if len(names) == 1 else None)
+    assert key_of("**/x/{name}", f"{path}/x/{names[0]}") == names[0]
+    assert key_of("x*/{name}", f"x{names[0]}/{names[0]}") == names[0]
+
+
+def test_a_layout_that_is_not_there_lists_those_that_are() -> None:
+    with pytest.raises(UserError, match=r"no layout 'rain': choose among rain13k, "):
+        find_layout("rain")
+
+
+@pytest.mark.parametrize(
+    ("layout", "names", "says"),
+    [
+        ("pairs", (None, None, None), "needs --task: choose among haze"),
+        ("unpaired", ("fog", None, None), "has no task 'fog'"),
+        ("clean", ("haze", None, None), "serve any task: leave --task out"),
+        ("lol", ("low_light", None, None), "says its task itself: leave --task out"),
+        ("lol", (None, "LOL", None), "says its dataset itself"),
+        ("lol", (None, None, "test"), "says its split itself"),
+    ],
+)
+def test_names_are_said_once(layout: str, names: tuple[str | None, ...], says: str) -> None:
+    with pytest.raises(UserError, match=re.escape(says)):
+        with_names(find_layout(layout), *names)
+
+
+def test_layouts_are_described_with_their_places() -> None:
+    text = describe_layouts()
+    for layout in LAYOUTS:
+        assert f"  {layout.name}\n" in text
+        assert all(template in text for part in layout.parts for _, template in part.sides)
+
+
+def test_a_bucket_that_holds_nothing_of_the_layout_is_refused(s3: Store) -> None:
+    with pytest.raises(UserError, match=r"no photo below s3://\S+/nothing lies where the layout 'lol' looks"):
+        index_of(f"{s3.uri}/nothing", IndexOptions(layout="lol"))

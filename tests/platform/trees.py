@@ -1,0 +1,54 @@
+"""Data sets of tiny photos, as the published ones lie on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+from diffuir_platform import storage
+
+SIZE = (8, 6)
+"""Width and height of a photo where nothing else is said."""
+STRAY = {"Thumbs.db": b"x", ".DS_Store": b"x", "readme.txt": b"x"}
+
+Files = Iterable[str] | Mapping[str, tuple[int, int] | bytes]
+
+
+def make_tree(folder: Path, files: Files) -> Path:
+    """Photos (of SIZE, or of the size that is given) or bytes below `folder`, in the format of their endings."""
+    contents = files if isinstance(files, Mapping) else dict.fromkeys(files, SIZE)
+    for number, (name, content) in enumerate(contents.items()):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            photo(content, number).save(path)
+    return folder
+
+
+def photo(size: tuple[int, int] = SIZE, seed: int = 0) -> Image.Image:
+    """Noise, uint8 RGB."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def make_mat(path: Path, name: str, count: int, size: tuple[int, int] = SIZE, seed: int = 0) -> np.ndarray:
+    """A MATLAB file with one array of photos, which is returned: uint8 (N, H, W, 3)."""
+    shape = (count, size[1], size[0], 3)
+    photos = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, {name: photos}, do_compression=True)
+    return photos
+
+
+def upload(folder: Path, uri: str) -> str:
+    """Copy a tree into a store."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            storage.write_bytes(storage.join(uri, path.relative_to(folder).as_posix()), path.read_bytes())
+    return uri
