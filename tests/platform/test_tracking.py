@@ -1,0 +1,620 @@
+"""The tracker with real MLflow: SQLite, and one server process that is killed and started again."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import http.server
+import json
+import logging
+import os
+import pickle
+import shutil
+import signal
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from diffuir_core import UserError
+from diffuir_platform.tracking import (
+    GitState,
+    Tracker,
+    deliver,
+    fetch_registered,
+    git_state,
+    model_card,
+    open_run,
+)
+from diffuir_platform.tracking import __main__ as command
+from diffuir_platform.tracking.spool import Queue, locked
+
+PICTURE = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
+LOGGING_PROCESS = """
+import sys, time
+from pathlib import Path
+from diffuir_platform.tracking import Tracker
+tracker = Tracker(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+for step in range(100_000):
+    tracker.log({"loss": step, "validation": -step} if step % 5 == 0 else {"loss": step}, step)
+    print(step, flush=True)
+    time.sleep(0.002)
+"""
+
+
+class Server:
+    """An MLflow server with its own store of files, always on the same port."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = {
+            "--host": "127.0.0.1",
+            "--port": str(self.port),
+            "--workers": "1",
+            "--backend-store-uri": f"sqlite:///{self._folder / 'server.db'}",
+            "--artifacts-destination": str(self._folder / "files"),
+        }
+        arguments = [text for option in options.items() for text in option]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--serve-artifacts", *arguments],
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
+                    return
+            except OSError:
+                assert self._process.poll() is None, "the server ended at its start"
+                assert time.monotonic() < deadline, "the server does not start"
+                time.sleep(0.1)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            # The server's own child, which answers, is of its process group.
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, which take seconds to make."""
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture(scope="module")
+def server(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copyfile(empty, folder / "server.db")
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def database(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("database") / "mlflow.db"
+    shutil.copyfile(empty, file)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An address at which nobody answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+Start = Callable[..., Tracker]
+
+
+@pytest.fixture
+def start(database: str, tmp_path: Path) -> Start:
+    """Opens a run in SQLite, or goes on with one as a new process would."""
+
+    def start(
+        run_id: str | None = None, uri: str = database, experiment: str = "test", **options: str
+    ) -> Tracker:
+        spool = tmp_path / "spool"
+        return open_run(uri, experiment, "run", run_id, tmp_path / "artifacts", spool=spool, **options)
+
+    return start
+
+
+def curve(tracker: Tracker, name: str) -> list[tuple[int, float]]:
+    """The points of a curve in the order in which MLflow gives them."""
+    history = MlflowClient(tracker.uri).get_metric_history(tracker.run_id, name)
+    return [(point.step, point.value) for point in history]
+
+
+def artifacts(tracker: Tracker, folder: str | None = None) -> list[str]:
+    return [a.path for a in MlflowClient(tracker.uri).list_artifacts(tracker.run_id, folder)]
+
+
+def test_a_restart_from_an_older_step_repeats_no_point(start: Start) -> None:
+    first = start()
+    for step in range(1, 7):
+        first.log({"step": step, "loss": step, "learning_rate": 1.0}, step)
+        if step % 3 == 0:
+            first.log({"validation": step}, step)
+    assert first.flush()
+    # What a worker leaves that dies between the points of a step.
+    MlflowClient(first.uri).log_metric(first.run_id, "loss", 7, step=7)
+
+    second = start(first.run_id)
+    for step in range(4, 10):
+        second.log({"loss": step + 0.5, "learning_rate": 2.0}, step)
+        if step % 3 == 0:
+            second.log({"validation": step + 0.5}, step)
+    second.finish(failed=False)
+
+    assert curve(first, "loss") == [*((s, s) for s in range(1, 8)), (8, 8.5), (9, 9.5)]
+    assert curve(first, "learning_rate") == [*((s, 1.0) for s in range(1, 7)), *((s, 2.0) for s in (7, 8, 9))]
+    assert curve(first, "validation") == [(3, 3), (6, 6), (9, 9.5)]
+    assert curve(first, "step") == []
+    assert second._courier.deliver() == 0, "the thread may look once more"
+    assert not second.spool.joinpath(second.run_id).exists(), "nothing is left on the disk"
+
+
+def test_the_driver_and_the_worker_log_into_one_run(start: Start) -> None:
+    driver = start()
+    worker = pickle.loads(pickle.dumps(driver))
+    driver.log_params({"a": 1})
+    for step in range(100):
+        (driver, worker)[step % 2].log({"loss": step}, step)
+    assert worker.flush()
+    assert driver.flush()
+    worker.log({"loss": 100}, 100)
+    assert worker.flush()
+    driver.log({"loss": -1}, 100)
+    driver.finish(failed=False)
+    assert curve(driver, "loss") == [(step, step) for step in range(101)]
+    assert MlflowClient(driver.uri).get_run(driver.run_id).info.status == "FINISHED"
+
+
+def test_an_answer_that_is_lost_repeats_no_point(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    applied = MlflowClient.log_batch
+    losses = iter([False, True, False])
+
+    def lossy(self: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
+        # MLflow leaves out a point that is the same in everything; other stores may not, so these never are.
+        stamped = [Metric(m.key, m.value, time.time_ns() // 1000, m.step) for m in metrics]
+        applied(self, run_id, metrics=stamped)
+        if next(losses, False):
+            raise MlflowException("the answer is lost")
+
+    tracker = start()
+    monkeypatch.setattr(MlflowClient, "log_batch", lossy)
+    for step in range(3):
+        tracker.log({"loss": step, "learning_rate": 1.0}, step)
+        assert tracker.flush()
+    monkeypatch.undo()
+    tracker.finish(failed=False)
+    assert curve(tracker, "loss") == [(0, 0), (1, 1), (2, 2)]
+    assert curve(tracker, "learning_rate") == [(0, 1), (1, 1), (2, 1)]
+    assert "(the answer is lost): the run goes on" in caplog.text
+    assert "is back" in caplog.text
+
+
+def test_values_that_are_no_numbers_stop_nothing(start: Start) -> None:
+    tracker = start()
+    for step, loss in enumerate((1.0, float("nan"), float("inf"), 2.0)):
+        tracker.log({"loss": loss}, step)
+    tracker.finish(failed=True)
+    assert [step for step, _ in curve(tracker, "loss")] == [0, 1, 2, 3]
+    assert MlflowClient(tracker.uri).get_run(tracker.run_id).info.status == "FAILED"
+
+
+def test_a_process_killed_at_any_moment_loses_nothing(start: Start) -> None:
+    tracker = start()
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOGGING_PROCESS, tracker.uri, tracker.run_id, str(tracker.spool)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        process.stdout.readline()
+        deadline = time.monotonic() + 60
+        # Once it delivers; it logs faster than that, so it is killed between two points.
+        while not curve(tracker, "loss"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        process.kill()
+        rest = process.stdout.read().split()
+        process.wait()
+    last = int(rest[-1])
+    after = start(tracker.run_id)
+    after.log({"loss": -1, "validation": -1}, last - last % 5)
+    after.log({"loss": last + 100}, last + 100)
+    after.finish(failed=False)
+    losses = curve(tracker, "loss")
+    assert losses[:-1] in ([(s, s) for s in range(last + 1)], [(s, s) for s in range(last + 2)])
+    assert losses[-1] == (last + 100, last + 100)
+    assert curve(tracker, "validation")[: last // 5 + 1] == [(s, -s) for s in range(0, last + 1, 5)]
+
+
+def test_half_a_line_of_a_killed_process_is_passed_over(start: Start) -> None:
+    tracker = start()
+    Queue(tracker.spool / tracker.run_id, "records")._file.write_bytes(b'{"do": "poi')
+    tracker.log({"loss": 1}, 1)
+    tracker.finish(failed=False)
+    assert curve(tracker, "loss") == [(1, 1)]
+
+
+def test_a_queue_that_is_removed_while_somebody_waits_for_it_loses_nothing(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, "records")
+    with locked(tmp_path / "records.jsonl"):
+        waiting = threading.Thread(target=queue.append, args=({"do": "point"},))
+        waiting.start()
+        time.sleep(0.2)
+        (tmp_path / "records.jsonl").unlink()
+    waiting.join()
+    assert list(queue.waiting()) == [{"do": "point"}]
+
+
+def test_a_locked_database_holds_nobody_up(start: Start, database: str) -> None:
+    tracker = start()
+    lock = sqlite3.connect(database.removeprefix("sqlite:///"), isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    for step in range(50):
+        tracker.log({"loss": step}, step)
+    elapsed = time.monotonic() - began
+    time.sleep(0.5)
+    lock.execute("ROLLBACK")
+    lock.close()
+    tracker.finish(failed=False)
+    assert elapsed < 2, f"50 points took {elapsed:.1f} s"
+    assert curve(tracker, "loss") == [(step, step) for step in range(50)]
+
+
+def test_points_do_not_wait_for_a_store_of_files(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = start(experiment="blocked")
+    (tmp_path / "artifacts").write_text("in the way")
+    tracker.log_image(PICTURE, "panels/1.png")
+    tracker.log({"loss": 1}, 1)
+    tracker.finish(failed=False, patience=1)
+    assert curve(tracker, "loss") == [(1, 1)]
+    assert "1 file are kept in" in caplog.text
+    (tmp_path / "artifacts").unlink()
+    assert deliver(tmp_path / "spool") == 1
+    assert artifacts(tracker, "panels") == ["panels/1.png"]
+    assert not (tmp_path / "spool" / tracker.run_id).exists()
+
+
+def test_what_mlflow_refuses_is_set_aside_and_holds_nothing_up(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = start()
+    tracker.log({"loss": 1}, 1)
+    tracker.log({"loss (total)?": 2}, 2)
+    tracker.log({"loss": 3}, 3)
+    tracker.finish(failed=False)
+    assert curve(tracker, "loss") == [(1, 1), (3, 3)]
+    (refused,) = (tracker.spool / tracker.run_id / "refused.jsonl").read_text().splitlines()
+    assert json.loads(refused)["values"] == {"loss (total)?": 2}
+    assert caplog.text.count("refuses a record") == 1
+
+
+def test_a_deleted_run_takes_its_points_when_it_is_restored(start: Start) -> None:
+    tracker = start()
+    client = MlflowClient(tracker.uri)
+    client.delete_run(tracker.run_id)
+    tracker.log({"loss": 1}, 1)
+    assert not tracker.flush(patience=1)
+    client.restore_run(tracker.run_id)
+    tracker.finish(failed=False)
+    assert curve(tracker, "loss") == [(1, 1)]
+
+
+def test_a_full_disk_does_not_stop_training(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(self: Queue, record: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    tracker = start()
+    with monkeypatch.context() as patched:
+        patched.setattr(Queue, "append", full)
+        tracker.log({"loss": 1}, 1)
+        tracker.log({"loss": 2}, 2)
+    tracker.log({"loss": 3}, 3)
+    tracker.finish(failed=False)
+    assert curve(tracker, "loss") == [(3, 3)]
+    assert caplog.text.count("No space left on device): what is logged is lost") == 1
+    assert "2 things that were logged could not be kept" in caplog.text
+
+
+@pytest.mark.parametrize("uri", ["http://{nobody}", "sqlite:////proc/absent/mlflow.db", "nosuch://tracker"])
+def test_a_tracker_that_cannot_be_reached_at_the_start_is_named(start: Start, uri: str, nobody: str) -> None:
+    with pytest.raises(UserError, match=r"the tracker at .* can't be used \(.+\): set tracking_uri"):
+        start(uri=uri.format(nobody=nobody))
+
+
+def test_a_spool_that_cannot_be_written_is_named(database: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="name another folder"):
+        open_run(database, "test", "run", None, tmp_path, spool=tmp_path / "file")
+
+
+def test_a_relative_database_is_the_same_from_every_folder(
+    start: Start, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start()  # makes the database
+    file = Path(database.removeprefix("sqlite:///"))
+    monkeypatch.chdir(file.parent)
+    assert start(uri=f"sqlite:///{file.name}").uri == database
+
+
+def test_credentials_are_sent_and_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    sent = []
+
+    class Refuses(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            sent.append(self.headers["Authorization"])
+            self.send_error(401, "no user:sec/ret@ here")
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Not into the test's output."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as refusing:
+        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        uri = f"http://someone:sec%2Fret@127.0.0.1:{refusing.server_port}"
+        with pytest.raises(UserError) as raised:
+            open_run(uri, "test", "run", None, tmp_path)
+        tracker = Tracker(uri, "0" * 32, tmp_path / "spool")
+        with caplog.at_level(logging.DEBUG):
+            tracker.log({"loss": 1}, 1)
+            tracker.finish(failed=True, patience=1)
+        refusing.shutdown()
+    assert set(sent) == {f"Basic {base64.b64encode(b'someone:sec/ret').decode()}"}
+    kept = "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
+    assert "are kept in" in caplog.text
+    for text in (str(raised.value), repr(tracker), tracker.address, caplog.text, kept):
+        assert "someone" not in text
+        assert "sec" not in text.replace("seconds", "").replace("insecure", "")
+
+
+def test_nested_and_long_settings_become_params(start: Start) -> None:
+    tracker = start()
+    settings = {
+        "name": "x",
+        "none": None,
+        "data": {"clean": ["a", "b"], "pairs": {}},
+        "stages": ({"steps": 1}, {"steps": 2}),
+        "long": "y" * 10_000,
+    }
+    tracker.log_params(settings | {f"many{i}": i for i in range(250)})
+    tracker.finish(failed=False)
+    client = MlflowClient(tracker.uri)
+    params = client.get_run(tracker.run_id).data.params
+    assert params["data.clean"] == '["a", "b"]'
+    assert params["data.pairs"] == "{}"
+    assert (params["stages.0.steps"], params["stages.1.steps"], params["none"]) == ("1", "2", "None")
+    assert params["many249"] == "249"
+    assert len(params["long"]) == 6000
+    assert params["long"].endswith("whole in params.json)")
+    whole = json.loads(Path(client.download_artifacts(tracker.run_id, "params.json")).read_text())
+    assert whole["long"] == "y" * 10_000
+
+
+def test_a_run_says_what_it_came_from(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = tmp_path / "repository" / "jobs"
+    repository.mkdir(parents=True)
+
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+        done = subprocess.run(
+            ["git", *identity, *arguments], cwd=repository, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    git("init", "--initial-branch=trunk")
+    assert git_state(repository) is None, "nothing is committed"
+    (repository / "job.yaml").write_text("a: 1")
+    git("add", ".")
+    git("commit", "-m", "Begin")
+    (repository / "untracked").touch()
+    commit = git("rev-parse", "HEAD")
+    assert git_state(repository) == GitState(commit, "trunk", dirty=False)
+    (repository / "job.yaml").write_text("a: 2")
+    monkeypatch.chdir(repository)
+
+    tracker = start(parent="f" * 32, index="abc")
+    tags = MlflowClient(tracker.uri).get_run(tracker.run_id).data.tags
+    assert tags["mlflow.source.git.commit"] == commit
+    assert tags["mlflow.source.git.branch"] == "trunk"
+    assert tags["mlflow.source.git.dirty"] == "true"
+    assert tags["mlflow.parentRunId"] == "f" * 32
+    assert tags["diffuir.index"] == "abc"
+    assert tags["diffuir.version"]
+
+    git("checkout", "--detach", "--force")
+    assert git_state(repository) == GitState(commit, "", dirty=False)
+    assert git_state(tmp_path) is None
+    monkeypatch.setenv("PATH", "")
+    assert git_state(repository) is None, "there is no git"
+
+
+def test_the_card_holds_the_recipe() -> None:
+    recipe = {
+        "settings": {"variant": "T", "data": {"clean": ["a|b"]}},
+        "data": {"haze": {"photos": 10, "pairs": 0}, "rain": {"photos": 3}},
+        "steps_done": 300,
+    }
+    card = model_card("DiffUIR-T", recipe, {"rain100l": {"PSNR": 31.6789}}, GitState("c0ffee", "main", True))
+    lines = card.splitlines()
+    for line in (
+        "# DiffUIR-T",
+        "| rain100l | 31.68 |",
+        "| task | photos | pairs |",
+        "| rain | 3 |  |",
+        '| data.clean | ["a\\|b"] |',
+        "| steps_done | 300 |",
+        "Commit c0ffee of main, with changes that are not committed.",
+    ):
+        assert line in lines
+
+
+@pytest.mark.parametrize("kind", ["database", "server"])
+def test_registered_weights_come_back_the_same(
+    kind: str, request: pytest.FixtureRequest, start: Start, tmp_path: Path
+) -> None:
+    fixture = request.getfixturevalue(kind)
+    uri = fixture.uri if isinstance(fixture, Server) else fixture
+    tracker, cache = start(uri=uri), tmp_path / "cache"
+    file = tmp_path / "weights.safetensors"
+    contents = [os.urandom(100_000) for _ in range(2)]
+    for content in contents:
+        file.write_bytes(content)
+        tracker.register(file, "# The card", "diffuir-t", "best")
+    tracker.register(file, "# The card", "diffuir-t", "latest")  # again: no third version
+    tracker.finish(failed=False)
+
+    fetched = [fetch_registered(uri, "diffuir-t", v, cache) for v in ("1", "2", "best", "latest")]
+    assert [path.read_bytes() for path in fetched] == [contents[0], *(3 * [contents[1]])]
+    assert fetched[1] == fetched[2], "the same bytes are kept once"
+    assert (fetched[0].parent / "README.md").read_text() == "# The card"
+    versions = MlflowClient(uri).search_model_versions("name = 'diffuir-t'")
+    assert sorted((str(v.version), v.run_id) for v in versions) == [
+        ("1", tracker.run_id),
+        ("2", tracker.run_id),
+    ]
+    for absent in ("3", "worst"):
+        with pytest.raises(UserError, match=r"there is no models:/diffuir-t[/@]" + absent):
+            fetch_registered(uri, "diffuir-t", absent, cache)
+    MlflowClient(uri).create_registered_model("empty")
+    for other in ("other", "empty"):
+        with pytest.raises(UserError, match=f"there is no models:/{other}/latest"):
+            fetch_registered(uri, other, cache=cache)
+
+
+def test_weights_that_were_changed_behind_the_registry_are_refused(start: Start, tmp_path: Path) -> None:
+    tracker = start(experiment="changed")
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(b"as trained")
+    tracker.register(file, "", "changed")
+    tracker.finish(failed=False)
+    (stored,) = (tmp_path / "artifacts").rglob("*.safetensors")  # the experiment's own folder
+    stored.write_bytes(b"something else")
+    with pytest.raises(UserError, match="not what was registered"):
+        fetch_registered(tracker.uri, "changed", cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(("name", "alias"), [("a/b", None), ("a", "v2"), ("a", "2"), ("a", "x y")])
+def test_names_that_mlflow_would_refuse_are_refused_at_once(
+    start: Start, tmp_path: Path, name: str, alias: str | None
+) -> None:
+    (tmp_path / "w.safetensors").touch()
+    with pytest.raises(UserError, match="registered model"):
+        start().register(tmp_path / "w.safetensors", "", name, alias)
+
+
+def test_fetching_from_nobody_is_one_sentence(nobody: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="can't be used"):
+        fetch_registered(f"http://a:b@{nobody}", "diffuir-t", cache=tmp_path)
+
+
+def test_a_server_killed_in_mid_run_gets_everything_when_it_is_back(
+    server: Server,
+    start: Start,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two runs lose the server: one sees it come back, the other ends before."""
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(os.urandom(1000))
+    living, ended = start(uri=server.uri), start(uri=server.uri)
+    for tracker in (living, ended):
+        for step in range(1, 11):
+            tracker.log({"loss": step, "learning_rate": 1.0}, step)
+        assert tracker.flush()
+
+    server.kill()
+    times = []
+    for step in range(11, 211):
+        for tracker in (living, ended):
+            began = time.perf_counter()
+            tracker.log({"loss": step}, step)
+            times.append(time.perf_counter() - began)
+            if step % 100 == 0:
+                tracker.log({"validation": step}, step)
+                tracker.log_image(PICTURE, f"panels/{step}.png")
+        time.sleep(0.005)
+    assert statistics.median(times) < 1, "logging waited for the server"
+
+    ended.register(file, "# Card", "killed")
+    ended.finish(failed=False, patience=3)
+    folder = tmp_path / "spool" / ended.run_id
+    assert "202 points, 4 files and 2 other records are kept in" in caplog.text
+    assert f"python -m diffuir_platform.tracking {folder}" in caplog.text
+    assert sum(f"at {server.uri} does not take" in m for m in caplog.messages) == 2, "each says it once"
+    monkeypatch.setattr(sys, "argv", ["tracking", str(folder)])
+    assert command.main() == 2
+    assert "202 points, 4 files and 2 other records of the run" in capsys.readouterr().err
+
+    server.start()
+    # A worker that was started again from step 150, while the old one's points still wait.
+    again = pickle.loads(pickle.dumps(living))
+    for step in range(150, 221):
+        again.log({"loss": step, "learning_rate": 1.0}, step)
+    living.finish(failed=False)
+    assert command.main() == 0
+    assert not folder.exists()
+
+    assert curve(living, "loss") == [(step, step) for step in range(1, 221)]
+    assert [s for s, _ in curve(living, "learning_rate")] == [*range(1, 11), *range(150, 221)]
+    assert curve(ended, "loss") == [(step, step) for step in range(1, 211)]
+    for tracker in (living, ended):
+        assert curve(tracker, "validation") == [(100, 100), (200, 200)]
+        assert artifacts(tracker, "panels") == ["panels/100.png", "panels/200.png"]
+        assert MlflowClient(server.uri).get_run(tracker.run_id).info.status == "FINISHED"
+    assert fetch_registered(server.uri, "killed", cache=tmp_path / "cache").read_bytes() == file.read_bytes()
+    print(
+        f"log() with no server: median {statistics.median(times) * 1e3:.3f} ms, most {max(times) * 1e3:.1f} ms"
+    )
+    assert sum("is back and has what was kept" in m for m in caplog.messages) >= 1
