@@ -1,8 +1,8 @@
 """What tiles cost: restored in tiles beside restored whole, with each tile's own norms and with the whole image's.
 
-python tests/benchmarks/tiles.py [--photos FOLDER] [--tiles 128 192 256 320] [--count 6] [--json FILE]
+python tests/benchmarks/tiles.py [--photos FOLDER] [--tiles 128 256 384] [--count 5] [--json FILE]
 
-Over the centres (512x384) of `--count` photos, 3 steps, float32. `dB`: PSNR against the whole image's result, the
+Over the centres (768x512) of `--count` photos, 3 steps, float32. `dB`: PSNR against the whole image's result, the
 mean and the least. `seam`: the mean step between neighbouring pixels across the borders of tiles, relative to the
 step beside them, over the same of the whole image's result: 1 where nobody could tell. `time`: over that of the
 whole image.
@@ -31,7 +31,7 @@ from diffuir_core.imaging import FORMAT_OF_SUFFIX, decode
 from diffuir_core.metrics import psnr
 from diffuir_core.tiling import Tiling
 
-HEIGHT, WIDTH = 384, 512
+HEIGHT, WIDTH = 512, 768
 BESIDE = 4
 """Pixels from a border within which its surroundings lie."""
 
@@ -74,8 +74,8 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, default=Path("../shared/photos/real"))
-    parser.add_argument("--tiles", nargs="+", type=int, default=[128, 192, 256, 320])
-    parser.add_argument("--count", type=int, default=6)
+    parser.add_argument("--tiles", nargs="+", type=int, default=[128, 256, 384])
+    parser.add_argument("--count", type=int, default=5)
     parser.add_argument("--json", help="write the figures here too")
     asked = parser.parse_args()
     files = sorted(f for f in asked.photos.rglob("*") if f.suffix.lower() in FORMAT_OF_SUFFIX)
