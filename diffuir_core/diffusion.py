@@ -8,6 +8,9 @@
 | `image`     | I_t              | (B, 3, H, W), about [-1, 1] plus noise                              |
 | `noise`     | epsilon          | (B, 3, H, W), standard normal                                       |
 | `t`         | t                | (B,) int64 in 0 .. 999 (0-based), or one int for the whole batch    |
+
+With the full condition these are the paper's equations. The ablations of Table 2 (`schedule.py`) put another
+picture in the place of I_in, in the process, at the network's input, or in neither.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .schedule import Schedule
+from .schedule import CONDITIONS, Schedule
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """(B, 6, H, W) = concat(I_t, I_in) and (B,) times -> (B, 3, H, W) residual."""
@@ -36,7 +39,8 @@ def forward_process(schedule: Schedule, clean: Tensor, degraded: Tensor, t: Tens
     alpha_bar, beta_bar, delta_bar = (
         c[t].view(-1, 1, 1, 1) for c in (schedule.alpha_bar, schedule.beta_bar, schedule.delta_bar)
     )
-    return clean + alpha_bar * (degraded - clean) + beta_bar * noise - delta_bar * degraded
+    end = schedule.explicit(degraded)
+    return clean + alpha_bar * (end - clean) + beta_bar * noise - delta_bar * end
 
 
 def residual_loss(
@@ -46,24 +50,38 @@ def residual_loss(
 
     Its mean over a batch is the training loss; kept per image so that it can be reported per task.
     """
-    predicted = network(torch.cat((image, degraded), dim=1), network_time(schedule, t))
+    seen = torch.cat((image, schedule.implicit(degraded)), dim=1)
+    predicted = network(seen, network_time(schedule, t))
     return (predicted.float() - (degraded - clean)).abs().mean(dim=(1, 2, 3))
 
 
 def start_release(schedule: Schedule, degraded: Tensor, noise: Tensor) -> Tensor:
-    """Where the published code starts sampling: (1 - delta_bar_T) I_in + 0.1 noise."""
-    return (1.0 - schedule.delta_bar[-1]) * degraded + START_NOISE * noise
+    """Where the published code starts sampling: (1 - delta_bar_T) I_in + 0.1 noise.
+
+    Without EC the process ends in noise alone, a tenth of which would be no end of it: there as Algorithm 2 does.
+    """
+    if not CONDITIONS[schedule.condition].explicit:
+        return start_paper(schedule, degraded, noise)
+    return (1.0 - schedule.delta_bar[-1]) * schedule.explicit(degraded) + START_NOISE * noise
 
 
 def start_paper(schedule: Schedule, degraded: Tensor, noise: Tensor) -> Tensor:
     """Where Algorithm 2 starts sampling: (1 - delta_bar_T) I_in + beta_bar_T noise."""
-    return (1.0 - schedule.delta_bar[-1]) * degraded + schedule.beta_bar[-1] * noise
+    return (1.0 - schedule.delta_bar[-1]) * schedule.explicit(degraded) + schedule.beta_bar[-1] * noise
 
 
 def predict_residual(network: Network, schedule: Schedule, image: Tensor, degraded: Tensor, t: int) -> Tensor:
     """What the network says the residual is at time `t`, clipped to [-1, 1] as published."""
     time = network_time(schedule, torch.full((len(image),), t, device=image.device))
-    return network(torch.cat((image, degraded), dim=1), time).float().clamp(-1.0, 1.0)
+    seen = torch.cat((image, schedule.implicit(degraded)), dim=1)
+    return network(seen, time).float().clamp(-1.0, 1.0)
+
+
+def added(schedule: Schedule, degraded: Tensor, residual: Tensor) -> Tensor:
+    """What the forward process adds to the clean image with alpha_bar: I_res, or without EC 0 - I_0."""
+    if CONDITIONS[schedule.condition].explicit:
+        return residual
+    return -(degraded - residual).clamp(-1.0, 1.0)
 
 
 def ddim_step(
@@ -74,7 +92,7 @@ def ddim_step(
         return (degraded - residual).clamp(-1.0, 1.0)
     alpha = schedule.alpha_bar[t] - schedule.alpha_bar[t_next]
     delta = schedule.delta_bar[t] - schedule.delta_bar[t_next]
-    return image - alpha * residual + delta * degraded
+    return image - alpha * added(schedule, degraded, residual) + delta * schedule.explicit(degraded)
 
 
 def ddpm_step(
@@ -88,13 +106,14 @@ def ddpm_step(
     if t == 0:
         return clean
     beta_bar, beta_squared = schedule.beta_bar[t], schedule.beta_squared[t]
+    end, residual = schedule.explicit(degraded), added(schedule, degraded, residual)
     predicted_noise = (
-        image - clean - schedule.alpha_bar[t] * residual + schedule.delta_bar[t] * degraded
+        image - clean - schedule.alpha_bar[t] * residual + schedule.delta_bar[t] * end
     ) / beta_bar
     mean = (
         image
         - schedule.alpha[t] * residual
-        + schedule.delta[t] * degraded
+        + schedule.delta[t] * end
         - beta_squared / beta_bar * predicted_noise
     )
     return mean + beta_squared.sqrt() * schedule.beta_bar[t - 1] / beta_bar * noise

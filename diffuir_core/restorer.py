@@ -161,7 +161,7 @@ class Restorer:
 
         degraded = stacked(as_signal(image).to(self.device) for image in images)
         noise = stacked(content_noise(image, self.seed)[0].to(self.device) for image in images)
-        seen = self.network.see(degraded)
+        seen = self.network.see(self.schedule.implicit(degraded))
         restored = self._sample(predict, degraded, noise)
         return [level[:h, :w] for level, (h, w) in zip(restored, sizes, strict=True)]
 
@@ -169,12 +169,13 @@ class Restorer:
     def _restore_in_tiles(self, image: np.ndarray, tiling: Tiling) -> list[np.ndarray]:
         """One image, in tiles."""
         degraded = as_signal(image)[None].to(self.device)
+        condition = self.schedule.implicit(degraded)
 
         def predict(image: Tensor, step: int, t: int) -> Tensor:
             statistics = ImageStatistics()
 
             def of_tile(rows: slice, columns: slice) -> Tensor:
-                seen = self.network.see(degraded[..., rows, columns])
+                seen = self.network.see(condition[..., rows, columns])
                 return self.network(image[..., rows, columns], seen, step, statistics)
 
             for window in tiling.edge_to_edge.windows:

@@ -6,7 +6,8 @@ The safetensors header (`__metadata__`, text to text) carries JSON under these k
 |-----------------|----------------------------------------------------------------------------|
 | `format`        | "diffuir/1"                                                                |
 | `variant`       | "T", "S", "B" or "L"                                                       |
-| `schedule`      | {"name": "release", "delta_end": 0.0018}                                   |
+| `schedule`      | {"name": "release", "delta_end": 0.0018, "condition": "full"}; files made  |
+|                 | before there were others have no condition, which means the full one       |
 | `recipe`        | how they were trained: settings, steps, data                               |
 | `preprocessing` | per task what is done to the degraded image first, {} where nothing is     |
 """
@@ -80,7 +81,9 @@ def save_weights(
     header = {
         "format": FORMAT,
         "variant": model.variant.name,
-        "schedule": json.dumps({"name": "release", "delta_end": schedule.delta_end}),
+        "schedule": json.dumps(
+            {"name": "release", "delta_end": schedule.delta_end, "condition": schedule.condition}
+        ),
         "recipe": json.dumps(recipe or {}),
         "preprocessing": json.dumps(preprocessing or {}),
     }
@@ -99,12 +102,12 @@ def _open_safetensors(file: Path) -> Weights:
     if header.get("format") != FORMAT:
         raise UserError(f"{file} is a safetensors file, but not weights of DiffUIR (no {FORMAT!r} header)")
     try:
-        schedule = json.loads(header["schedule"])
+        recorded = json.loads(header["schedule"])
         recipe, preprocessing = json.loads(header["recipe"]), json.loads(header["preprocessing"])
-        delta_end = float(schedule["delta_end"])
+        schedule = Schedule.release(float(recorded["delta_end"]), recorded.get("condition", "full"))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} has a damaged header ({error!r}): export the weights again") from error
-    return Weights(_network(file, state), Schedule.release(delta_end), recipe, preprocessing)
+    return Weights(_network(file, state), schedule, recipe, preprocessing)
 
 
 def _open_release(file: Path) -> Weights:
