@@ -1,18 +1,22 @@
 # make demo    degraded photos, restored by the weights that ship: a table and a contact sheet
 # make test    lint, types and tests
-# Both make .venv first where it is missing.
+# make chaos   workers, nodes and drivers of training runs killed at random steps, ten times over
+# All make .venv first where it is missing.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test chaos lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/diffuir demo --out demo
 
 test: lint
 	$(BIN)/pytest
+
+chaos: $(INSTALLED)
+	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/test_train_on_a_cluster.py -k killed
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -89,7 +89,7 @@ def test_clean_photos_serve_every_task_and_pairs_their_own(pairs: Path, tmp_path
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_slot_gives_the_same_pixels_every_time(tmp_path: Path, task: str) -> None:
-    source = Source(str(photo(tmp_path / "a.png", (60, 50))))
+    source = Source(clean_uri=str(photo(tmp_path / "a.png", (60, 50))))
     first, again = (load_slot(Slot(task, 0, 7), source, 32) for _ in range(2))
     assert all(np.array_equal(x, y) for x, y in zip(first, again, strict=True))
     assert first[0].shape == first[1].shape == (32, 32, 3)
@@ -100,7 +100,9 @@ def test_a_slot_gives_the_same_pixels_every_time(tmp_path: Path, task: str) -> N
 def test_a_pair_is_cropped_and_flipped_together(tmp_path: Path) -> None:
     file = photo(tmp_path / "a.png", (60, 50))
     for seed in range(20):
-        degraded, clean = load_slot(Slot("rain", 0, seed), Source(str(file), str(file)), 32)
+        degraded, clean = load_slot(
+            Slot("rain", 0, seed), Source(clean_uri=str(file), degraded_uri=str(file)), 32
+        )
         assert np.array_equal(degraded, clean)
 
 
@@ -112,25 +114,27 @@ def test_a_share_of_the_photos_gets_other_tones_where_flat_is_not_hazy(
 ) -> None:
     checks = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)
     Image.fromarray(np.dstack([checks] * 3)).save(file := tmp_path / "checks.png")
-    cleans = [load_slot(Slot(task, 0, seed), Source(str(file)), 32)[1] for seed in range(80)]
+    cleans = [load_slot(Slot(task, 0, seed), Source(clean_uri=str(file)), 32)[1] for seed in range(80)]
     changed = [clean for clean in cleans if not set(np.unique(clean)) <= {0, 255}]
     assert len(changed) == (pytest.approx(80 * VARIED_SHARE, abs=12) if varied else 0)
     assert all(len(np.unique(clean)) == 2 and np.ptp(clean) >= 126 for clean in changed)
 
 
 def test_a_photo_smaller_than_the_crop_is_continued(tmp_path: Path) -> None:
-    degraded, clean = load_slot(Slot("blur", 0, 1), Source(str(photo(tmp_path / "a.png", (20, 9)))), 32)
+    degraded, clean = load_slot(
+        Slot("blur", 0, 1), Source(clean_uri=str(photo(tmp_path / "a.png", (20, 9)))), 32
+    )
     assert degraded.shape == clean.shape == (32, 32, 3)
 
 
 def test_a_pair_of_two_sizes_is_refused(tmp_path: Path) -> None:
     small, large = photo(tmp_path / "s.png", (40, 40)), photo(tmp_path / "l.png", (50, 40))
     with pytest.raises(UserError, match="one size"):
-        load_slot(Slot("rain", 0, 1), Source(str(large), str(small)), 32)
+        load_slot(Slot("rain", 0, 1), Source(clean_uri=str(large), degraded_uri=str(small)), 32)
 
 
 def test_a_corrupt_photo_is_named(tmp_path: Path) -> None:
     file = tmp_path / "broken.png"
     file.write_bytes(b"\x89PNG\r\n\x1a\n but no more")
     with pytest.raises(UserError, match=r"broken\.png"):
-        load_slot(Slot("rain", 0, 1), Source(str(file)), 32)
+        load_slot(Slot("rain", 0, 1), Source(clean_uri=str(file)), 32)

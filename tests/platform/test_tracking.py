@@ -186,6 +186,24 @@ def test_a_restart_from_an_older_step_repeats_no_point(start: Start) -> None:
     assert not second.spool.joinpath(second.run_id).exists(), "nothing is left on the disk"
 
 
+def test_what_waited_on_a_disk_that_is_lost_comes_from_the_checkpoint(
+    start: Start, tmp_path: Path, nobody: str
+) -> None:
+    run = start()
+    lost = Tracker(f"http://{nobody}", run.run_id, tmp_path / "lost")
+    for step in range(1, 4):
+        lost.log({"loss": step}, step)
+    points = json.loads(json.dumps(lost.undelivered()))
+    (tmp_path / "lost").rename(tmp_path / "gone")
+
+    run.log_again(points)
+    run.log({"loss": 99}, 3)
+    run.log_again(points)
+    run.finish(failed=False)
+    assert curve(run, "loss") == [(1, 1), (2, 2), (3, 3)]
+    assert run.undelivered() == []
+
+
 def test_the_driver_and_the_worker_log_into_one_run(start: Start) -> None:
     driver = start()
     worker = pickle.loads(pickle.dumps(driver))

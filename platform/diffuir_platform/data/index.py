@@ -149,6 +149,7 @@ def _digest(digest: Any, rows: Iterable[Row]) -> None:
 
 
 def _opened(uri: str) -> pq.ParquetFile:
+    storage.exists(uri)  # pyarrow would take a store that does not answer for a file that is not there
     file_system, path = storage.arrow_file_system(uri)
     try:
         return pq.ParquetFile(path, filesystem=file_system)

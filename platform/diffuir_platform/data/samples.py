@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from cachetools import LRUCache, cached
 
 from diffuir_core import UserError
 from diffuir_core.degradations import degrade
+from diffuir_core.equalise import equalised
 from diffuir_core.imaging import ImageError, decode
 
+from .. import storage
+from .index import EQUALISE, read_image
 from .mixture import Slot
 from .sources import Source
 
@@ -20,39 +25,86 @@ VARIED_TONES = frozenset(("rain", "snow", "blur"))
 VARIED_SHARE = 0.25
 """Of these tasks' photos."""
 
+UNUSABLE_IN_A_ROW = 32
+"""Items that are passed over before a run gives up: so many are no accident."""
+
 CACHE_BYTES = 512 * 2**20
 """Decoded photos that a loading process keeps: a small collection is decoded once, not once an epoch."""
+
+
+class UnusablePhoto(UserError):  # noqa: N818 - it names what is wrong
+    """A photo that cannot be trained on, now or later: it is gone, damaged, or not what the index says."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """degraded, clean: uint8 (crop, crop, 3). replaced: a line for each item that had to be passed over."""
+
+    degraded: np.ndarray
+    clean: np.ndarray
+    replaced: tuple[str, ...] = ()
+
+
+def load_or_replace(slot: Slot, items: Sequence[Source], crop: int) -> Sample:
+    """What the slot holds; where its item is unusable, what it would hold with the next item, and so on.
+
+    So which items take the places of unusable ones follows from the slot and the files alone. A store that does
+    not answer is no reason to take another item: that raises, as `UserError`. So do UNUSABLE_IN_A_ROW items.
+    """
+    replaced: list[str] = []
+    while len(replaced) < UNUSABLE_IN_A_ROW:
+        source = items[(slot.index + len(replaced)) % len(items)]
+        try:
+            degraded, clean = load_slot(slot, source, crop)
+            return Sample(degraded, clean, tuple(replaced))
+        except UnusablePhoto as error:
+            replaced.append(str(error))
+    raise UserError(
+        f"{len(replaced)} items of {slot.task} in a row can't be used, the last because {replaced[-1]}"
+    )
 
 
 def load_slot(slot: Slot, source: Source, crop: int) -> tuple[np.ndarray, np.ndarray]:
     """(degraded, clean), each uint8 (crop, crop, 3): a pure function of the slot and the files.
 
-    A photo with a side under `crop` is continued by reflection. Raises `UserError` for a file that can't be
-    decoded or a pair whose sizes differ.
+    A photo with a side under `crop` is continued by reflection. Raises `UnusablePhoto` for a file that is gone,
+    can't be decoded, or is of another size than its twin or the index says.
     """
     rng = np.random.default_rng(slot.seed)
-    clean = read_pixels(source.clean)
-    degraded = None if source.degraded is None else read_pixels(source.degraded)
-    if degraded is not None and degraded.shape != clean.shape:
-        raise UserError(
-            f"{source.degraded} is {degraded.shape[1]}x{degraded.shape[0]}, its twin "
-            f"{source.clean} {clean.shape[1]}x{clean.shape[0]}: a pair must be of one size"
-        )
+    clean = read_pixels(source.clean_uri, source.clean_offset, source.clean_length)
+    _check_size(source.clean_uri, clean, source)
+    degraded = None
+    if source.degraded_uri is not None:
+        degraded = read_pixels(source.degraded_uri, source.degraded_offset, source.degraded_length)
+        if degraded.shape != clean.shape:
+            raise UnusablePhoto(
+                f"{source.degraded_uri} is {degraded.shape[1]}x{degraded.shape[0]}, its twin "
+                f"{source.clean_uri} {clean.shape[1]}x{clean.shape[0]}: a pair must be of one size"
+            )
     top, left = (int(rng.integers(max(side - crop, 0) + 1)) for side in clean.shape[:2])
     window = (slice(top, top + crop), slice(left, left + crop))
     clean = _fill(clean[window], crop)
-    if degraded is None and slot.task in VARIED_TONES and rng.random() < VARIED_SHARE:
-        clean = vary_tones(clean, rng)
-    degraded = (
-        degrade(slot.task, clean, int(rng.integers(2**63)))
-        if degraded is None
-        else _fill(degraded[window], crop)
-    )
+    if degraded is None:
+        if slot.task in VARIED_TONES and rng.random() < VARIED_SHARE:
+            clean = vary_tones(clean, rng)
+        degraded = degrade(slot.task, clean, int(rng.integers(2**63)))
+    else:
+        # The whole photo's histogram, as in a restore.
+        degraded = equalised(degraded) if source.preprocessing == EQUALISE else degraded
+        degraded = _fill(degraded[window], crop)
     # Flipped after the degradation, which knows up from down: haze lies deeper towards the horizon.
     for axis in (0, 1):
         if rng.random() < 0.5:
             clean, degraded = np.flip(clean, axis), np.flip(degraded, axis)
     return np.ascontiguousarray(degraded), np.ascontiguousarray(clean)
+
+
+def _check_size(uri: str, pixels: np.ndarray, source: Source) -> None:
+    if source.width and pixels.shape[:2] != (source.height, source.width):
+        raise UnusablePhoto(
+            f"{uri} is {pixels.shape[1]}x{pixels.shape[0]}, the index says {source.width}x{source.height}: "
+            "make the index again"
+        )
 
 
 def vary_tones(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -63,15 +115,18 @@ def vary_tones(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.rint(curve * 255).astype(np.uint8)[clean]
 
 
-@cached(LRUCache(CACHE_BYTES, getsizeof=lambda pixels: pixels.nbytes))
-def read_pixels(path: str) -> np.ndarray:
-    """The uint8 (H, W, 3) RGB pixels of an image file; raises `UserError` naming it where it can't be decoded."""
+@cached(LRUCache(CACHE_BYTES, getsizeof=lambda pixels: pixels.nbytes), lock=Lock())
+def read_pixels(uri: str, offset: int | None = None, length: int | None = None) -> np.ndarray:
+    """The uint8 (H, W, 3) RGB pixels of an image file or of a part of one.
+
+    Raises `UnusablePhoto` where it is gone or can't be decoded, `UserError` where the store does not answer.
+    """
     try:
-        return decode(Path(path).read_bytes()).pixels
+        return decode(read_image(uri, offset, length)).pixels
     except ImageError as error:
-        raise UserError(f"{path}: {error}") from error
-    except OSError as error:
-        raise UserError(f"can't read {path}: {error.strerror}") from error
+        raise UnusablePhoto(f"{uri}: {error}") from error
+    except storage.NotThere as error:
+        raise UnusablePhoto(str(error)) from error
 
 
 def _fill(window: np.ndarray, crop: int) -> np.ndarray:

@@ -1,19 +1,31 @@
-"""What a task is trained on: folders of clean photos degraded on the fly, and folders of real pairs."""
+"""What a task is trained on: rows of an index, folders of clean photos, and folders of real pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from diffuir_core import UserError
 from diffuir_core.degradations import TASKS
 from diffuir_core.imaging import FORMAT_OF_SUFFIX
 
+from .. import storage
 from ..config import Config
+from . import mat
+from .index import SCHEMA, open_index
+from .layouts import ANY_TASK
 from .pairs import images_in, pairs_of
+
+PLACE = ("degraded_uri", "degraded_offset", "degraded_length", "clean_uri", "clean_offset", "clean_length")
+COLUMNS = pa.schema([SCHEMA.field(name) for name in ("key", *PLACE, "width", "height", "preprocessing")])
+"""Of an item. Photos of a folder, whose headers nobody has read, have neither width nor height: 0."""
 
 
 class PairFolder(Config):
@@ -27,42 +39,146 @@ class PairFolder(Config):
 class DataConfig(Config):
     """Where training images come from."""
 
+    index: tuple[str, ...] = ()
+    """Indexes made by `diffuir index`, local or in a bucket. Pairs serve their task; clean photos alone serve
+    every task, degraded on the fly."""
+    split: str = "train"
+    """Of the indexes' rows those of this split."""
+    datasets: tuple[str, ...] = ()
+    """Of the indexes' rows those of these data sets; empty for all."""
     clean: tuple[Path, ...] = ()
     """Folders of clean photos; each photo is degraded on the fly for every task."""
     pairs: dict[str, tuple[PairFolder, ...]] = Field(default_factory=dict)
     """Real pairs by task, beside (or, without clean folders, instead of) the synthetic ones."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """One training item: a real pair, or with `degraded` None a clean photo to be degraded."""
+    """One training item: a real pair, or without a degraded side a clean photo to be degraded.
 
-    clean: str
-    degraded: str | None = None
+    A side is a URI, or a part of it: `offset` and `length` in bytes. width, height: in pixels as the index says, 0
+    where nobody has looked. preprocessing: what is done to the degraded photo first, "" or "equalise".
+    """
+
+    clean_uri: str
+    clean_offset: int | None = None
+    clean_length: int | None = None
+    degraded_uri: str | None = None
+    degraded_offset: int | None = None
+    degraded_length: int | None = None
+    width: int = 0
+    height: int = 0
+    preprocessing: str = ""
+    key: str = ""
 
 
-def list_sources(config: DataConfig) -> dict[str, list[Source]]:
-    """Every task's items, in an order that depends on the file names alone.
+class Items(Sequence[Source]):
+    """The items of one task as Arrow columns: a million of them take what their text takes, and the processes of a
+    machine share it."""
 
-    Raises `UserError` for a missing or empty folder, a pair without its twin, or a task left without items.
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @overload
+    def __getitem__(self, item: int) -> Source: ...
+    @overload
+    def __getitem__(self, item: slice) -> Items: ...
+    def __getitem__(self, item: int | slice) -> Source | Items:
+        if isinstance(item, slice):
+            return self.take(range(*item.indices(len(self))))
+        return Source(**{name: self.table.column(name)[item].as_py() for name in self.table.column_names})
+
+    def take(self, places: Sequence[int]) -> Items:
+        """The items at those places."""
+        return Items(self.table.take(pa.array(places, pa.int64())))
+
+    def pairs(self) -> Items:
+        """Those that have a degraded side."""
+        return Items(self.table.filter(pc.field("degraded_uri").is_valid()))
+
+
+def list_sources(config: DataConfig) -> dict[str, Items]:
+    """`find_items`, none of them empty: raises `UserError` for a task left without items too."""
+    sources = find_items(config)
+    for task, items in sources.items():
+        if not items:
+            raise UserError(
+                f"nothing to train {task} on: name an index that has it, or a folder in data.clean or "
+                f"data.pairs.{task}"
+            )
+    return sources
+
+
+def find_items(config: DataConfig) -> dict[str, Items]:
+    """Every task's items, in an order that depends on the index or the file names alone.
+
+    Raises `UserError` for a missing or empty folder or index, an index whose files are gone, or a pair without its
+    twin.
     """
     unknown = sorted(set(config.pairs) - set(TASKS))
     if unknown:
         raise UserError(f"data.pairs: no task {unknown[0]!r}: choose among {', '.join(TASKS)}")
-    photos = [Source(str(file)) for folder in config.clean for file in list_images(folder)]
+    indexed = [_indexed(uri, config) for uri in config.index]
+    photos = [_photos(folder) for folder in config.clean]
     sources = {}
     for task in TASKS:
         pairs = [
-            Source(str(pair.clean), str(pair.degraded))
+            table
             for folder in config.pairs.get(task, ())
-            for pair in pairs_of(folder.path.absolute()) * folder.repeat
+            for table in [_pairs(folder.path.absolute())] * folder.repeat
         ]
-        sources[task] = photos + pairs
-        if not sources[task]:
-            raise UserError(
-                f"nothing to train {task} on: name a folder in data.clean or in data.pairs.{task}"
-            )
+        rows = [
+            rows.filter(pc.field("task").isin([task, ANY_TASK])).select(COLUMNS.names) for rows in indexed
+        ]
+        sources[task] = Items(pa.concat_tables([COLUMNS.empty_table(), *rows, *photos, *pairs]))
     return sources
+
+
+def _indexed(uri: str, config: DataConfig) -> pa.Table:
+    """The rows of an index that can be trained on, with their task."""
+    rows = open_index(uri).table(("task", "dataset", "split", *COLUMNS.names))
+    wanted = pc.field("clean_uri").is_valid() & (pc.field("split") == config.split)
+    if config.datasets:
+        wanted &= pc.field("dataset").isin(config.datasets)
+    found = rows.filter(wanted)
+    if not found.num_rows:
+        splits = ", ".join(sorted(pc.unique(rows["split"]).to_pylist()))
+        raise UserError(
+            f"{uri} has no rows of split {config.split!r} to train on: it has {splits or 'no rows'}"
+        )
+    for dataset in pc.unique(found["dataset"]).to_pylist():
+        first = found.filter(pc.field("dataset") == dataset).slice(0, 1).to_pylist()[0]
+        for side in ("clean_uri", "degraded_uri"):
+            place = first[side]
+            if place is not None and not storage.exists(mat.file_of(place)):
+                raise UserError(f"{uri} says that there is {place}, and there is not: make the index again")
+    return found
+
+
+def _photos(folder: Path) -> pa.Table:
+    files = list_images(folder)
+    return _table([{"key": _key(file, folder), "clean_uri": str(file)} for file in files])
+
+
+def _pairs(folder: Path) -> pa.Table:
+    return _table(
+        [
+            {"key": pair.key, "clean_uri": str(pair.clean), "degraded_uri": str(pair.degraded)}
+            for pair in pairs_of(folder)
+        ]
+    )
+
+
+def _table(rows: list[dict[str, str]]) -> pa.Table:
+    unknown = {"width": 0, "height": 0, "preprocessing": ""}
+    return pa.Table.from_pylist([unknown | row for row in rows], schema=COLUMNS)
+
+
+def _key(file: Path, folder: Path) -> str:
+    return file.relative_to(folder.absolute()).as_posix()
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -75,12 +191,35 @@ def list_images(folder: Path) -> list[Path]:
     return files
 
 
-def describe(sources: Mapping[str, Sequence[Source]]) -> dict[str, dict[str, int]]:
+def describe(sources: Mapping[str, Items]) -> dict[str, dict[str, int]]:
     """Per task how many distinct clean photos and real pairs there are, for the record of a run."""
-    return {
-        task: {
-            "photos": len({s for s in items if s.degraded is None}),
-            "pairs": len({s for s in items if s.degraded is not None}),
+    counts = {}
+    for task, items in sources.items():
+        alone = items.table.filter(pc.field("degraded_uri").is_null())
+        pairs = items.table.filter(pc.field("degraded_uri").is_valid())
+        counts[task] = {
+            side: pc.count_distinct(pc.binary_join_element_wise(rows["clean_uri"], rows["key"], "\n")).as_py()
+            for side, rows in (("photos", alone), ("pairs", pairs))
         }
-        for task, items in sources.items()
-    }
+    return counts
+
+
+def fingerprint(sources: Mapping[str, Items]) -> str:
+    """64 hexadecimal digits that are others where the items, or their order, are others; where they lie is no part
+    of it."""
+    digest = hashlib.sha256()
+    for task in TASKS:
+        digest.update(f"{task} {len(sources[task])}\n".encode())
+        for line in _identities(sources[task].table):
+            digest.update(line.encode())
+    return digest.hexdigest()
+
+
+def _identities(table: pa.Table) -> Iterator[str]:
+    columns = (*("key", "width", "height", "preprocessing"), "degraded_uri")
+    for batch in table.select(columns).to_batches(max_chunksize=10_000):
+        keys, widths, heights, first, degraded = (batch.column(name).to_pylist() for name in columns)
+        yield "".join(
+            f"{key}\0{width}x{height}\0{done}\0{uri is not None}\n"
+            for key, width, height, done, uri in zip(keys, widths, heights, first, degraded, strict=True)
+        )

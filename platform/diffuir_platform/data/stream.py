@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,14 @@ import ray
 
 from ..pacing import pace
 from .mixture import Mixture, Slot
-from .samples import load_slot
+from .samples import Sample, load_or_replace
 from .sources import Source
+
+Sources = Any
+"""A reference (ray.ObjectRef) to every task's items, Mapping[str, Sequence[Source]]."""
+
+FETCHES = 8
+"""Photos that a loading task waits for at once."""
 
 ROWS_PER_BLOCK = 4
 MAX_BLOCKS = 10_000
@@ -29,7 +36,8 @@ AHEAD_BYTES = 256 * 2**20
 class Share:
     """What one worker gets of global batch number `batch`: n of its images.
 
-    degraded, clean: uint8 (n, crop, crop, 3). slots: what each is. total: images in the whole batch.
+    degraded, clean: uint8 (n, crop, crop, 3). slots: what each is. total: images in the whole batch. replaced: a
+    line for each item that could not be used.
     """
 
     batch: int
@@ -37,6 +45,7 @@ class Share:
     clean: np.ndarray
     slots: list[Slot]
     total: int
+    replaced: list[str]
 
 
 class LoadShare:
@@ -45,7 +54,7 @@ class LoadShare:
     def __init__(
         self,
         mixture: Mixture,
-        sources: Mapping[str, Sequence[Source]],
+        sources: Sources,
         start: int,
         rank: int,
         world_size: int,
@@ -62,17 +71,25 @@ class LoadShare:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         batch = self.start + int(row["id"])
         crop = self.mixture.stage(batch).crop
-        pairs = [load_slot(slot, self.sources[slot.task][slot.index], crop) for slot in self.slots(batch)]
+        sources: Mapping[str, Sequence[Source]] = ray.get(self.sources)
+
+        def load(slot: Slot) -> Sample:
+            return load_or_replace(slot, sources[slot.task], crop)
+
+        # Threads wait for a store side by side; what they compute is the same in any order.
+        with ThreadPoolExecutor(FETCHES) as threads:
+            samples = list(threads.map(load, self.slots(batch)))
         return {
             "batch": batch,
-            "degraded": np.stack([degraded for degraded, _ in pairs]),
-            "clean": np.stack([clean for _, clean in pairs]),
+            "degraded": np.stack([sample.degraded for sample in samples]),
+            "clean": np.stack([sample.clean for sample in samples]),
+            "replaced": "\n".join(line for sample in samples for line in sample.replaced),
         }
 
 
 def shares_of_batches(
     mixture: Mixture,
-    sources: Mapping[str, Sequence[Source]],
+    sources: Sources,
     start: int,
     rank: int,
     world_size: int,
@@ -81,6 +98,7 @@ def shares_of_batches(
 ) -> Iterator[Share]:
     """This worker's share of every global batch from number `start` on, in order, loaded ahead of their use.
 
+    sources: every task's items, in Ray's object store, so that a million of them are not sent with every task.
     data_tasks: how many tasks load for this worker at once. prefetch: batches fetched to the worker's own machine.
     """
     count = len(mixture) - start
@@ -99,4 +117,5 @@ def shares_of_batches(
     for row in rows.iter_batches(batch_size=1, prefetch_batches=prefetch):
         batch = int(row["batch"][0])
         total = mixture.stage(batch).batch
-        yield Share(batch, row["degraded"][0], row["clean"][0], load.slots(batch), total)
+        replaced = str(row["replaced"][0]).splitlines()
+        yield Share(batch, row["degraded"][0], row["clean"][0], load.slots(batch), total, replaced)

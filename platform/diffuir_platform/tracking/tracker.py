@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,6 +83,15 @@ class Tracker:
         values = {name: float(value) for name, value in metrics.items() if name != "step"}
         if values:
             record = {"do": "point", "step": int(step), "time": _now(), "values": values}
+            self._add(self._spool.records, record)
+
+    def undelivered(self) -> list[Record]:
+        """The points that the tracker does not have yet, for whoever goes on with the run without this disk."""
+        return [record for record in self._spool.records.waiting() if record["do"] == "point"]
+
+    def log_again(self, points: Iterable[Record]) -> None:
+        """Add points of `undelivered`, unless they have arrived since."""
+        for record in points:
             self._add(self._spool.records, record)
 
     def log_params(self, params: Mapping[str, Any]) -> None:

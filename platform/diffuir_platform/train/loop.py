@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray.train
 import ray.train.torch
 import torch
+from ray.train import CheckpointConsistencyMode, CheckpointUploadMode
 from torch import Tensor, nn
 
 from diffuir_core import save_weights
+from diffuir_core.allocator import keep_freed_memory
 from diffuir_core.degradations import TASKS
 from diffuir_core.diffusion import forward_process, predict_residual, residual_loss, start_release
 from diffuir_core.sampling import ddim, last
@@ -25,43 +25,53 @@ from diffuir_core.schedule import sampling_times
 
 from ..data import Mixture, Share, shares_of_batches
 from ..tracking import Tracker
+from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, scratch_folder
 from .panels import sample_panel
 from .settings import TrainConfig
-from .state import TrainState
-
-WEIGHTS_FILE = "weights.safetensors"
+from .state import STATE_FILE, TrainState
 
 
 def train_worker(setup: dict[str, Any]) -> None:
     """What `TorchTrainer` runs on each worker.
 
-    setup: `config` (TrainConfig), `sources` (items by task), `tracker` (Tracker), `recipe` (for the header of the
-    exported weights).
+    setup: `config` (TrainConfig), `sources` (a reference to every task's items), `initial` (None, or a reference
+    to the weights to start from), `tracker` (Tracker), `recipe` (for the header of the exported weights).
     """
     config: TrainConfig = setup["config"]
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     if device.type == "cpu":
+        keep_freed_memory()
         # Ray sets one thread per CPU it was asked for, which is a logical number here.
         torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // world_size))
-    state = TrainState(config, device)
+    remove_scratch_left_behind()
+    tracker: Tracker | None = setup["tracker"] if rank == 0 else None
+    state = TrainState(config, device, setup["initial"] and ray.get(setup["initial"]))
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            state.load(Path(folder))
+        with file_of(checkpoint, STATE_FILE) as file:
+            state.load(file.parent)
+        if tracker:
+            tracker.log_again(state.points)
         ray.train.report({"going_on_from": state.step})
-    network = ray.train.torch.prepare_model(state.model)
+    network = ray.train.torch.prepare_model(torch.compile(state.model) if config.compile else state.model)
+    sources = ray.get(setup["sources"])
     mixture = Mixture(
-        config.seed, config.batch_stages(), {t: len(s) for t, s in setup["sources"].items()}, config.mixture
+        config.seed, config.batch_stages(), {t: len(s) for t, s in sources.items()}, config.mixture
     )
-    tracker: Tracker | None = setup["tracker"] if rank == 0 else None
     meter = Meter(device, world_size)
     shares = meter.waiting_for(
         shares_of_batches(
-            mixture, setup["sources"], state.step * config.accumulate, rank, world_size, config.data_tasks
+            mixture,
+            setup["sources"],
+            state.step * config.accumulate,
+            rank,
+            world_size,
+            config.data_tasks,
         )
     )
+    warned = False
     while state.step < config.steps:
         for i in range(config.accumulate):
             # DDP adds the workers' gradients up once a step, with the last batch.
@@ -70,7 +80,7 @@ def train_worker(setup: dict[str, Any]) -> None:
                 meter.add(accumulate_gradients(network, state, next(shares), world_size))
         norm = state.advance(network)
         done = state.step == config.steps
-        metrics: dict[str, float] = {}
+        metrics: dict[str, Any] = {}
         if done or state.step % config.log_every == 0:
             metrics = {
                 "step": state.step,
@@ -78,15 +88,36 @@ def train_worker(setup: dict[str, Any]) -> None:
                 "gradient_norm": norm,
                 **meter.drain(),
             }
+            replaced = meter.drain_replaced()
             if tracker:
                 tracker.log(metrics, state.step)
+            if replaced:
+                metrics["replaced"] = replaced
         if tracker and (done or state.step % config.panels_every == 0):
-            panel = sample_panel(state.averaged, state.schedule, mixture, setup["sources"])
+            panel = sample_panel(state.averaged, state.schedule, mixture, sources)
             tracker.log_image(panel, f"panels/step-{state.step:07d}.png")
-        if done or state.step % config.checkpoint_every == 0:
-            report_checkpoint(state, metrics, setup["recipe"], rank)
+        # A node that is about to go: what was learned since the last checkpoint goes with it otherwise.
+        leaving = not warned and is_leaving(device, world_size)
+        warned = warned or leaving
+        if done or leaving or state.step % config.checkpoint_every == 0:
+            state.points = tracker.undelivered() if tracker else []
+            report_checkpoint(state, metrics, setup["recipe"], rank, config.validation.wanted)
         elif metrics:
             ray.train.report(metrics)
+    # Checkpoints are uploaded beside the training; the run is over when the last one lies in the storage.
+    ray.train.get_all_reported_checkpoints(consistency_mode=CheckpointConsistencyMode.COMMITTED)
+    if tracker:
+        tracker.flush()  # nobody else reaches what this machine has kept for the tracker
+
+
+def is_leaving(device: torch.device, world_size: int) -> bool:
+    """Whether any worker knows that a node is about to be taken away; all must ask at the same step."""
+    told = ray.train.get_preemption_info() is not None
+    if world_size == 1:
+        return told
+    flag = torch.tensor([float(told)], device=device)
+    torch.distributed.all_reduce(flag)
+    return bool(flag.item())
 
 
 def accumulate_gradients(
@@ -153,19 +184,24 @@ def uses_bfloat16(config: TrainConfig, device: torch.device) -> bool:
 
 
 def report_checkpoint(
-    state: TrainState, metrics: dict[str, float], recipe: dict[str, Any], rank: int
+    state: TrainState, metrics: dict[str, Any], recipe: dict[str, Any], rank: int, validate: bool
 ) -> None:
-    """Hand Ray Train a complete checkpoint, with the averaged weights beside the state, ready to restore with."""
+    """Hand Ray Train a complete checkpoint, with the averaged weights beside the state, ready to restore with.
+
+    It is uploaded, and validated, while training goes on.
+    """
     if rank != 0:
         ray.train.report(metrics)
         return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        state.save(folder)
-        save_weights(
-            folder / WEIGHTS_FILE, state.averaged, state.schedule, {**recipe, "steps_done": state.step}
-        )
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(name))
+    folder = scratch_folder()  # Ray Train removes it once it is uploaded
+    state.save(folder)
+    save_weights(folder / WEIGHTS_FILE, state.averaged, state.schedule, {**recipe, "steps_done": state.step})
+    ray.train.report(
+        metrics,
+        checkpoint=ray.train.Checkpoint.from_directory(folder),
+        checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+        validation=validate,
+    )
 
 
 class Meter:
@@ -174,6 +210,8 @@ class Meter:
     def __init__(self, device: torch.device, world_size: int) -> None:
         self.device = device
         self.world_size = world_size
+        self.replaced: set[str] = set()
+        self.named: set[str] = set()
         self._reset()
 
     def add(self, sums: dict[str, Tensor]) -> None:
@@ -188,6 +226,7 @@ class Meter:
             self.waited += time.perf_counter() - asked
             if share is None:
                 return
+            self.replaced.update(share.replaced)
             yield share
 
     def drain(self) -> dict[str, float]:
@@ -204,6 +243,17 @@ class Meter:
         figures |= {f"loss_{t}": float(loss[i] / count[i]) for i, t in enumerate(TASKS) if count[i] > 0}
         self._reset()
         return figures
+
+    def drain_replaced(self) -> list[str]:
+        """A line for each item that no worker could use and that was not named before; all must call it."""
+        lines = sorted(self.replaced - self.named)
+        if self.world_size > 1:
+            gathered: list[list[str]] = [[] for _ in range(self.world_size)]
+            torch.distributed.all_gather_object(gathered, lines)
+            lines = sorted({line for each in gathered for line in each})
+        self.named.update(lines)
+        self.replaced.clear()
+        return lines
 
     def _reset(self) -> None:
         self.totals = torch.zeros((2, len(TASKS)), device=self.device)

@@ -12,7 +12,7 @@ from diffuir_core import Schedule, UNet, sample
 from diffuir_core.contact_sheet import SheetRow, contact_sheet
 from diffuir_core.degradations import TASKS
 
-from ..data import Mixture, Source, load_slot
+from ..data import Mixture, Source, load_or_replace
 from ..data.mixture import Slot
 
 CROP = 192
@@ -25,14 +25,13 @@ def sample_panel(
     rows = []
     for task in TASKS:
         slot = Slot(task, 0, seed=mixture.seed)
-        degraded, clean = load_slot(slot, sources[task][0], CROP)
+        shown = load_or_replace(slot, sources[task], CROP)
         device = next(model.parameters()).device
-        signal = torch.from_numpy(degraded).permute(2, 0, 1)[None].to(device).float() / 255.0
+        signal = torch.from_numpy(shown.degraded).permute(2, 0, 1)[None].to(device).float() / 255.0
         noise = torch.randn(signal.shape, generator=torch.Generator().manual_seed(mixture.seed)).to(device)
         restored = sample(model, signal, noise=noise, schedule=schedule)[0].permute(1, 2, 0)
         pixels = (restored * 255).round().byte().cpu().numpy().astype(np.uint8)
+        images = (shown.degraded, pixels, shown.clean)
         captions = ("degraded", "restored", "clean")
-        rows.append(
-            SheetRow(images=(degraded, pixels, clean), captions=captions, heading=task.replace("_", " "))
-        )
+        rows.append(SheetRow(images=images, captions=captions, heading=task.replace("_", " ")))
     return contact_sheet(rows)

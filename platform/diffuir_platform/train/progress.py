@@ -6,6 +6,7 @@ Ray Train calls its callbacks in the controller's process, on the driver's machi
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -32,30 +33,33 @@ class WritePoints(UserCallback):  # type: ignore[misc]
 
 
 @contextmanager
-def printed_points(file: Path, steps: int) -> Iterator[None]:
-    """Print the points that are added to `file` for the length of a block."""
-    file.touch()
-    done = threading.Event()
-    thread = threading.Thread(target=_follow, args=(file, steps, done), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+def printed_points(steps: int) -> Iterator[Path]:
+    """A file whose points are printed as they are added to it, for the length of a block."""
+    with tempfile.TemporaryDirectory(prefix="diffuir-") as folder:
+        file = Path(folder) / "points.jsonl"
+        file.touch()
+        done = threading.Event()
+        thread = threading.Thread(target=_follow, args=(file, steps, done), daemon=True)
+        thread.start()
+        try:
+            yield file
+        finally:
+            done.set()
+            thread.join()
 
 
 def _follow(file: Path, steps: int, done: threading.Event) -> None:
     first: tuple[float, int] | None = None
     with file.open() as points:
-        points.seek(0, 2)
         while True:
             last_look = done.is_set()
-            for line in points:
-                point = json.loads(line)
+            for text in points:
+                point = json.loads(text)
                 if "going_on_from" in point:
                     print(f"going on from step {point['going_on_from']:,}", flush=True)
                     continue
+                for line in point.get("replaced", ()):
+                    print(f"another image is taken in place of one that can't be used: {line}", flush=True)
                 first = first or (time.monotonic(), point["step"])
                 print(progress_line(point, steps, *first), flush=True)
             if last_look:

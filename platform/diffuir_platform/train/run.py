@@ -2,108 +2,189 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 import shutil
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
-from mlflow.exceptions import MlflowException
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.train.v2.api.validation_config import ValidationConfig as ValidationTasks
 
-from diffuir_core import UserError, load_weights, open_weights
-from diffuir_core.files import replacing
+from diffuir_core import UserError, Weights, open_weights
 
-from ..data import describe, list_sources
+from .. import storage
+from ..data import describe, fingerprint, list_sources
 from ..runtime import ray_session
-from ..tracking import open_run
-from .loop import WEIGHTS_FILE, train_worker
+from ..tracking import Tracker, git_state, model_card, open_run
+from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, remove_strays
+from .loop import train_worker
 from .progress import WritePoints, printed_points
-from .settings import OPERATIONAL, TrainConfig
+from .record import DATA, computed_from, open_record, write_record
+from .settings import TrainConfig
+from .validation import SCORE, held_out, validate
 
-RUN_FILE = "run.json"
-POINTS_FILE = "points.jsonl"
 
+def train(config: TrainConfig, overwrite: bool = False, parent: str | None = None) -> str:
+    """Train, or go on with the run of that name, and return where the exported weights are.
 
-def train(config: TrainConfig, overwrite: bool = False) -> Path:
-    """Train, or go on with the run of that name, and return the exported weights.
-
-    Raises `UserError` where the data, the folder or the tracker can't be used, or where the run of that name was
-    begun with other settings.
+    parent: the id of the MLflow run that a new one belongs to. Raises `UserError` where the data, the storage or
+    the tracker can't be used, or where the run of that name was begun with other settings or other data.
     """
     sources = list_sources(config.data)
-    if config.init_from is not None:
-        initial = load_weights(config.init_from).variant.name
-        if initial != config.variant:
-            raise UserError(
-                f"{config.init_from} holds a DiffUIR-{initial}, the run trains a {config.variant}"
-            )
-        config = config.model_copy(update={"init_from": config.init_from.absolute()})
-    folder = (config.storage / config.name).resolve()
-    exported = folder / WEIGHTS_FILE
-    if overwrite and (folder / RUN_FILE).exists():
-        shutil.rmtree(folder)
-    record = _open_record(config, folder)
-    if exported.exists():
+    pairs = held_out(config.validation) if config.validation.wanted else None
+    initial = None if config.init_from is None else initial_weights(config.init_from, config.variant)
+    folder = storage.join(storage.absolute(config.storage), config.name)
+    exported = storage.join(folder, WEIGHTS_FILE)
+    if overwrite:
+        storage.remove_folder(folder)
+    record = open_record(config, folder, fingerprint(sources))
+    if storage.exists(exported):
         print(f"{config.name} is finished: its weights are in {exported}")
         return exported
-    uri = config.tracking_uri or f"sqlite:///{config.storage.resolve() / 'mlflow.db'}"
-    tracker = open_run(
-        uri, config.experiment, config.name, record.get("mlflow_run"), config.storage / "mlartifacts"
-    )
-    settings = config.model_dump(mode="json")
-    if "mlflow_run" not in record:
-        _write_record(folder, {**record, "mlflow_run": tracker.run_id})
-        tracker.log_params(settings)
-    recipe = {"settings": computed_from(settings), "data": describe(sources)}
-    if config.init_from is not None:
+    remove_scratch_left_behind()
+    remove_strays(folder)
+    tracker = _open_tracker(config, folder, record, parent)
+    recipe = {"settings": computed_from(config.model_dump(mode="json")), "data": describe(sources)}
+    if initial is not None:
         # What the first weights were trained with says more than where they lay.
-        recipe["init_from"] = open_weights(config.init_from).recipe
-        recipe["settings"]["init_from"] = config.init_from.name
-    points = folder / POINTS_FILE
-    # Logical ones: loading must never wait for a CPU that a trainer has, or nothing moves.
-    cpus = config.workers * (1 + config.data_tasks) + 1
-    print(f"run {config.name}: {config.steps} steps in {folder}; MLflow: {uri} run {tracker.run_id}")
+        recipe["init_from"] = initial.recipe
+        recipe["settings"]["init_from"] = str(config.init_from).rpartition("/")[2]
+    print(
+        f"run {config.name}: {config.steps} steps in {folder}; MLflow: {tracker.address} run {tracker.run_id}"
+    )
+    with _closing(tracker):
+        with ray_session(config.address, least_cpus=cpus_of(config)), printed_points(config.steps) as points:
+            setup = {
+                "config": config,
+                "sources": ray.put(sources),
+                "initial": None if initial is None else ray.put(initial.model.state_dict()),
+                "tracker": tracker,
+                "recipe": recipe,
+            }
+            _say_if_it_waits(config)
+            result = _trainer(config, setup, points, pairs and ray.put(pairs)).fit()
+        _register(result, tracker, config)
+    # Last of all: who finds it takes the run for finished.
+    with file_of(result.checkpoint, WEIGHTS_FILE) as weights, storage.writing(exported) as temporary:
+        shutil.copyfile(weights, temporary)
+    print(f"trained {config.steps} steps: the weights are in {exported}")
+    return exported
+
+
+def initial_weights(uri: str, variant: str) -> Weights:
+    """The weights to start from; raises `UserError` where they are not of that variant."""
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / uri.rpartition("/")[2]
+        local.write_bytes(storage.read_bytes(uri))
+        weights = open_weights(local)
+    found = weights.model.variant.name
+    if found != variant:
+        raise UserError(f"{uri} holds a DiffUIR-{found}, the run trains a {variant}")
+    return weights
+
+
+def cpus_of(config: TrainConfig) -> int:
+    """Logical CPUs that a run must find: loading must never wait for one that a trainer has, or nothing moves."""
+    return config.most_workers * (1 + config.data_tasks) + 1 + int(config.validation.wanted)
+
+
+def _say_if_it_waits(config: TrainConfig) -> None:
+    """A cluster that grows with what is asked of it may be smaller at first; one that doesn't would keep quiet."""
+    offered, taken = ray.cluster_resources().get("CPU", 0), cpus_of(config)
+    if offered < taken:
+        print(f"the cluster has {offered:g} CPUs and the run takes {taken}: it waits for more", flush=True)
+
+
+def tracking_place(config: TrainConfig) -> tuple[str, Path]:
+    """The tracker's address, and the folder for the files of a tracker that is a database."""
+    place = Path("runs") if "://" in config.storage else Path(config.storage)
+    uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        place.mkdir(parents=True, exist_ok=True)
+        uri = f"sqlite:///{place.resolve() / 'mlflow.db'}"
+    return uri, place / "mlartifacts"
+
+
+def _open_tracker(config: TrainConfig, folder: str, record: dict[str, Any], parent: str | None) -> Tracker:
+    uri, artifacts = tracking_place(config)
+    known = record.get("mlflow_run")
+    tracker = open_run(
+        uri, config.experiment, config.name, known, artifacts, parent=parent, index=record[DATA]
+    )
+    if known is None:
+        write_record(folder, {**record, "mlflow_run": tracker.run_id})
+        tracker.log_params(config.model_dump(mode="json"))
+    return tracker
+
+
+@contextmanager
+def _closing(tracker: Tracker) -> Iterator[None]:
+    """The end of the run in MLflow; the `UserError` that a worker ended with is this process's too."""
     try:
-        with ray_session(config.address, least_cpus=cpus), printed_points(points, config.steps):
-            gpus = bool(ray.cluster_resources().get("GPU")) if config.gpus is None else config.gpus
-            result = TorchTrainer(
-                train_worker,
-                train_loop_config={
-                    "config": config,
-                    "sources": sources,
-                    "tracker": tracker,
-                    "recipe": recipe,
-                },
-                scaling_config=ScalingConfig(
-                    num_workers=config.workers,
-                    use_gpu=gpus,
-                    resources_per_worker=None if gpus else {"CPU": 1},
-                ),
-                run_config=RunConfig(
-                    name=config.name,
-                    storage_path=str(config.storage.resolve()),
-                    checkpoint_config=CheckpointConfig(num_to_keep=config.keep_checkpoints),
-                    failure_config=FailureConfig(max_failures=config.max_failures),
-                    callbacks=[WritePoints(points)],
-                ),
-            ).fit()
-            with result.checkpoint.as_directory() as checkpoint, replacing(exported) as temporary:
-                shutil.copyfile(Path(checkpoint) / WEIGHTS_FILE, temporary)
-        tracker.log_file(exported, "weights")
+        yield
     except BaseException as error:
-        with suppress(MlflowException):
-            tracker.finish(failed=True)
+        tracker.finish(failed=True)
         sentence = user_error_within(error)
         if sentence is None:
             raise
         raise UserError(sentence) from error
     tracker.finish(failed=False)
-    print(f"trained {config.steps} steps: the weights are in {exported}")
-    return exported
+
+
+def _trainer(config: TrainConfig, setup: dict[str, Any], points: Path, pairs: Any | None) -> TorchTrainer:
+    """pairs: a reference to what the checkpoints are validated on."""
+    gpus = bool(ray.cluster_resources().get("GPU")) if config.gpus is None else config.gpus
+    file_system, path = storage.arrow_file_system(storage.absolute(config.storage))
+    validation = None
+    if pairs is not None:
+        validation = ValidationTasks(
+            partial(validate, pairs=pairs, tracker=setup["tracker"]),
+            ray_remote_kwargs={"num_cpus": 1, "num_gpus": config.validation.gpus},
+        )
+    return TorchTrainer(
+        train_worker,
+        train_loop_config=setup,
+        scaling_config=ScalingConfig(
+            num_workers=config.workers
+            if config.max_workers is None
+            else (config.workers, config.max_workers),
+            use_gpu=gpus,
+            resources_per_worker=None if gpus else {"CPU": 1},
+        ),
+        run_config=RunConfig(
+            name=config.name,
+            storage_path=path,
+            storage_filesystem=file_system,
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=config.keep_checkpoints,
+                checkpoint_score_attribute=SCORE if validation else None,
+                checkpoint_score_order="max",
+            ),
+            failure_config=FailureConfig(max_failures=config.max_failures),
+            callbacks=[WritePoints(points)],
+        ),
+        validation_config=validation,
+    )
+
+
+def _register(result: ray.train.Result, tracker: Tracker, config: TrainConfig) -> None:
+    """The averaged weights of the last checkpoint, in MLflow's registry, with their card."""
+    with file_of(result.checkpoint, WEIGHTS_FILE) as weights:
+        figures = {key: value for key, value in result.metrics.items() if key.startswith(("psnr", "ssim"))}
+        title = f"DiffUIR-{config.variant}, {config.name}"
+        validated = {"held-out pairs": figures} if figures else None
+        card = model_card(title, open_weights(weights).recipe, validated, git_state(Path.cwd()))
+        name = config.registered_model or f"diffuir-{config.variant.lower()}"
+        tracker.log_file(weights, "weights")
+        tracker.register(weights, card, name, re.sub(r"[^A-Za-z0-9_-]", "-", f"run-{config.name}"))
 
 
 def user_error_within(error: BaseException) -> str | None:
@@ -116,37 +197,3 @@ def user_error_within(error: BaseException) -> str | None:
         if found:
             return found[1].strip()
     return None
-
-
-def computed_from(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the weights depend on."""
-    return {key: value for key, value in settings.items() if key not in OPERATIONAL}
-
-
-def _open_record(config: TrainConfig, folder: Path) -> dict[str, Any]:
-    """What is known of the run of this name; begun anew where there is none, refused where it is another one."""
-    settings = computed_from(config.model_dump(mode="json"))
-    file = folder / RUN_FILE
-    if not file.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write_record(folder, {"settings": settings})
-        except OSError as error:
-            raise UserError(f"can't write to {folder} ({error.strerror}): set storage") from error
-        return {"settings": settings}
-    record: dict[str, Any] = json.loads(file.read_text())
-    # A setting that did not exist when the run was begun had its default's effect.
-    begun = {**computed_from(TrainConfig().model_dump(mode="json")), **record["settings"]}
-    for key, value in settings.items():
-        was = begun[key]
-        if was != value:
-            raise UserError(
-                f"the run {config.name!r} in {folder} was begun with {key} = {json.dumps(was)}, not "
-                f"{json.dumps(value)}: take another name, or --overwrite to begin anew"
-            )
-    return record
-
-
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    with replacing(folder / RUN_FILE) as temporary:
-        temporary.write_text(json.dumps(record, indent=1))

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from diffuir_core.schedule import Condition
+
 from ..config import Config
 from ..data import SHARES, DataConfig, Stage, quotas
 
@@ -32,25 +34,54 @@ class EmaConfig(Config):
     """Steps between two updates."""
 
 
+class ValidationConfig(Config):
+    """Held-out pairs that the averaged weights are measured on at every checkpoint, beside the training."""
+
+    index: tuple[str, ...] = ()
+    """Indexes made by `diffuir index`."""
+    split: str = "test"
+    """Of the indexes' rows those of this split."""
+    datasets: tuple[str, ...] = ()
+    """Of the indexes' rows those of these data sets; empty for all."""
+    pairs: dict[str, tuple[Path, ...]] = Field(default_factory=dict)
+    """Folders with `degraded/` and `clean/` by task."""
+    images: int = Field(default=8, gt=0)
+    """Pairs of each task at most, spread evenly over those there are."""
+    gpus: float = Field(default=0, ge=0)
+    """GPUs that a validation may take."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to validate on."""
+        return bool(self.index or self.pairs)
+
+
 class TrainConfig(Config):
     """Everything a training run depends on."""
 
     name: str = Field(default="diffuir", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run: its folder under `storage` and its name in MLflow. The same name resumes it."""
-    storage: Path = Path("runs")
-    """Folder of checkpoints and exports."""
+    storage: str = "runs"
+    """Folder of checkpoints and exports: a local path, or s3://bucket/path."""
     tracking_uri: str = ""
-    """MLflow's address; empty for SQLite in `storage`."""
+    """MLflow's address; empty for MLFLOW_TRACKING_URI, and without that SQLite in `storage` (in ./runs where that
+    is a bucket)."""
     experiment: str = "diffuir"
     """MLflow's experiment."""
+    registered_model: str | None = None
+    """Name in MLflow's registry under which the exported weights become a version, with run- and the run's name as
+    its alias; null for diffuir- and the variant."""
 
     variant: Variant = "T"
     delta_end: float = Field(default=1.8e-3, ge=0, le=1)
     """The last increment of delta_bar: 1.8e-3 gives delta_bar_T = 0.9005."""
-    init_from: Path | None = None
-    """A weights file to start from instead of random ones."""
+    condition: Condition = "full"
+    """Of the ablation in Table 2: full, no-sdt (RDDM), no-ec-sdt (conditional DDPM) or no-ic-sdt."""
+    init_from: str | None = None
+    """A weights file to start from instead of random ones, local or in a bucket."""
 
     data: DataConfig = Field(default_factory=DataConfig)
+    validation: ValidationConfig = ValidationConfig()
     mixture: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=lambda: dict(SHARES))
     """The share of each task in every global batch."""
 
@@ -77,8 +108,13 @@ class TrainConfig(Config):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the network's arithmetic, by autocast (weights stay float32); auto: bfloat16 on a GPU, else float32."""
 
+    compile: bool = False
+    """Have torch.compile make the network's kernels; takes minutes at the start."""
+
     workers: int = Field(default=1, gt=0)
     """Training processes (DDP)."""
+    max_workers: int | None = Field(default=None, gt=0)
+    """Elastic training: as many processes as the cluster has room for, from `workers` to this many."""
     gpus: bool | None = None
     """One GPU per worker; None: where the cluster has them."""
     address: str | None = None
@@ -92,6 +128,7 @@ class TrainConfig(Config):
     checkpoint_every: int = Field(default=1000, gt=0)
     """Steps between two checkpoints."""
     keep_checkpoints: int = Field(default=2, gt=0)
+    """Checkpoints that are kept: the last, and of the others the best by validation PSNR (without: the latest)."""
     panels_every: int = Field(default=2000, gt=0)
     """Steps between two sample panels (degraded, restored, clean) in MLflow."""
     max_failures: int = Field(default=3, ge=-1)
@@ -104,11 +141,21 @@ class TrainConfig(Config):
             raise ValueError(f"mixture: no task {unknown[0]!r}, choose among {', '.join(SHARES)}")
         for stage in self.stages:
             quotas(stage.batch, self.mixture)
-            if self.workers > stage.batch:
-                raise ValueError(f"workers = {self.workers} is more than the {stage.batch} images of a batch")
+            if self.most_workers > stage.batch:
+                key = "workers" if self.max_workers is None else "max_workers"
+                raise ValueError(
+                    f"{key} = {self.most_workers} is more than the {stage.batch} images of a batch"
+                )
         if not self.stages:
             raise ValueError("stages is empty: name at least one")
+        if self.most_workers < self.workers:
+            raise ValueError(f"max_workers = {self.max_workers} is less than workers = {self.workers}")
         return self
+
+    @property
+    def most_workers(self) -> int:
+        """Training processes at most."""
+        return self.max_workers or self.workers
 
     @property
     def steps(self) -> int:
@@ -122,7 +169,18 @@ class TrainConfig(Config):
 
 OPERATIONAL = frozenset(
     (
-        *("storage", "tracking_uri", "experiment", "workers", "gpus", "address", "threads", "data_tasks"),
+        *(
+            "storage",
+            "tracking_uri",
+            "experiment",
+            "registered_model",
+            "workers",
+            "max_workers",
+            "gpus",
+            "address",
+            "threads",
+        ),
+        *("data_tasks", "validation", "compile"),
         *("log_every", "checkpoint_every", "keep_checkpoints", "panels_every", "max_failures"),
     )
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from diffuir_core import Schedule, UNet, build, load_weights
+from diffuir_core import Schedule, UNet, build
 
 from .settings import TrainConfig
 
@@ -24,18 +25,23 @@ class TrainState:
     the data position is the number of steps done.
     """
 
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+    def __init__(
+        self, config: TrainConfig, device: torch.device, initial: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """initial: the weights to start from; None for random ones."""
         torch.manual_seed(config.seed)
         model = build(config.variant)
-        if config.init_from is not None:
-            model.load_state_dict(load_weights(config.init_from).state_dict())
+        if initial is not None:
+            model.load_state_dict(initial)
         self.config = config
         self.model = model.to(device)
-        self.schedule = Schedule.release(config.delta_end).to(device)
+        self.schedule = Schedule.release(config.delta_end, config.condition).to(device)
         self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema.decay))
         self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, betas=config.betas)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.step = 0
+        self.points: list[dict[str, Any]] = []
+        """What was logged and not delivered yet, which may lie on a disk that is lost."""
 
     @property
     def averaged(self) -> UNet:
@@ -58,6 +64,7 @@ class TrainState:
         torch.save(
             {
                 "step": self.step,
+                "points": self.points,
                 "model": self.model.state_dict(),
                 "ema": self.ema.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -70,6 +77,7 @@ class TrainState:
         """Take everything from a folder that `save` wrote."""
         saved: dict[str, Any] = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
         self.step = saved["step"]
+        self.points = saved.get("points", [])
         for name in ("model", "ema", "optimizer", "scheduler"):
             getattr(self, name).load_state_dict(saved[name])
 

@@ -1,0 +1,481 @@
+"""Guarantees 2 and 3 on a Ray cluster of several nodes, with everything in an S3 store.
+
+The nodes, and what ends them, are processes of their own, as `cluster/local.sh` starts them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import s3fs
+import torch
+import yaml
+from mlflow import MlflowClient
+from PIL import Image
+from safetensors.torch import load as load_weights
+
+from diffuir_core import UserError
+from diffuir_core.degradations import TASKS
+from diffuir_platform import storage
+from diffuir_platform.data.index import Row, write_index
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "cluster"))
+
+from local import PREFERRED_PORTS, Cluster, make_bucket  # noqa: E402 - the folder is on the path from here on
+from parts import is_alive, start, stop  # noqa: E402
+
+STEPS, EVERY, WORKERS, NODES = 12, 2, 2, 3
+SEEDS = range(int(os.environ.get("DIFFUIR_CHAOS", "1")))
+"""Of what is killed when, a run each; `make chaos` takes more of them."""
+BUCKET = "s3://diffuir"
+SECONDS = 240
+"""That anything may take on a machine that is busy with something else."""
+
+CURVES = ("loss", "learning_rate", "gradient_norm", "images_per_second", *(f"loss_{task}" for task in TASKS))
+PACE = {
+    # A report is taken at each look of the controller, so steps come at this pace and can be aimed at.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # As long as a node may take to be missed: until then its CPUs are counted on.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
+}
+MISSED_SOON = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_failure_threshold": "8",
+}
+"""A node that is gone is missed after some seconds, not after half a minute."""
+
+
+class Nodes:
+    """A head, worker nodes with logical CPUs, and an S3 server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.scratch = folder / "scratch"
+        """Where their processes keep temporary files."""
+        self.scratch.mkdir()
+        self.records: dict[str, dict[str, Any]] = {}
+        self.cluster = Cluster(folder)
+        # Any free ports: the usual ones may be another cluster's by the time that they are taken.
+        self.cluster.state["ports"] = dict.fromkeys(PREFERRED_PORTS, 0)
+        self.cluster.choose(NODES, "moto")
+        # What leads a process to them.
+        self.environment = {**self.cluster.environment(), **PACE, "TMPDIR": str(self.scratch)}
+
+    def up(self) -> None:
+        """Start what does not run."""
+        parts = [part for part in self.cluster.parts() if part.name != "mlflow"]
+        for part in parts:
+            part.environment.update(MISSED_SOON, TMPDIR=str(self.scratch))
+        try:
+            start(parts, self.records, self.cluster.logs, lambda: None)
+        except UserError:  # Ray's own limit of 30 s, on a machine that is busy with something else
+            start(parts, self.records, self.cluster.logs, lambda: None)
+        make_bucket(self.environment)
+
+    def down(self) -> None:
+        for name in reversed(list(self.records)):
+            stop(self.records[name])
+        shutil.rmtree(self.cluster.state["ray_folder"], ignore_errors=True)
+
+    def trainers(self) -> dict[str, list[psutil.Process]]:
+        """The training workers by node, of nodes that have any."""
+        found = {name: named("TrainWorker", self._members(name)) for name in self._workers()}
+        return {name: processes for name, processes in found.items() if processes}
+
+    def kill_a_trainer(self, rng: random.Random) -> None:
+        rng.choice(list(chain.from_iterable(self.trainers().values()))).kill()
+
+    def kill_a_node(self, rng: random.Random) -> None:
+        """Its raylet alone: the rest must notice."""
+        node = rng.choice(sorted(self.trainers()))
+        (raylet,) = [p for p in self._members(node) if p.name() == "raylet"]
+        raylet.kill()
+
+    def _workers(self) -> list[str]:
+        return [name for name, r in self.records.items() if name.startswith("ray-worker") and is_alive(r)]
+
+    def _members(self, node: str) -> list[psutil.Process]:
+        return psutil.Process(self.records[node]["pid"]).children(recursive=True)
+
+
+def named(text: str, processes: list[psutil.Process]) -> list[psutil.Process]:
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if text in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+class Driver:
+    """`diffuir train` that runs, and what it says."""
+
+    def __init__(self, nodes: Nodes, job: Path, *overrides: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "diffuir_platform.cli", "train", str(job), *overrides],
+            env={**os.environ, **nodes.environment},
+            cwd=job.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.said: list[str] = []
+        self._lines: Queue[str | None] = Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line.rstrip())
+        self._lines.put(None)
+
+    def lines(self) -> Iterator[str]:
+        """What it says from now on, to its end."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            try:
+                line = self._lines.get(timeout=1)
+            except Empty:
+                continue
+            if line is None:
+                return
+            self.said.append(line)
+            yield line
+        raise AssertionError(f"nothing more came in {SECONDS} s: {self.said}")
+
+    def wait_for_step(self, step: int) -> None:
+        """Until that step, or a later one, is done."""
+        for line in self.lines():
+            found = re.match(r"step (\d+)/", line)
+            if found and int(found[1]) >= step:
+                return
+        raise AssertionError(f"it ended before step {step}: {self.said}")
+
+    def wait_until_it_goes_on(self) -> int:
+        """The step that it goes on from."""
+        for line in self.lines():
+            found = re.match(r"going on from step (\d+)", line)
+            if found:
+                return int(found[1])
+        raise AssertionError(f"it did not go on: {self.said}")
+
+    def finish(self) -> None:
+        for _ in self.lines():
+            pass
+        assert self.process.wait(SECONDS) == 0, self.said
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    nodes = Nodes(tmp_path_factory.mktemp("nodes"))
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in nodes.cluster.environment().items():
+            if name.startswith("AWS_"):
+                environment.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        try:
+            nodes.up()
+            yield nodes
+        finally:
+            nodes.down()
+            s3fs.S3FileSystem.clear_instance_cache()
+
+
+def photo(seed: int) -> np.ndarray:
+    small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((40, 32), Image.Resampling.BICUBIC))
+
+
+def put(uri: str, pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    storage.write_bytes(uri, file.getvalue())
+    return uri
+
+
+def rows(count: int, folder: str = f"{BUCKET}/photos") -> Iterator[Row]:
+    """Clean photos, and pairs of rain and haze to train and to validate on."""
+    size = {"width": 40, "height": 32}
+    for i in range(count):
+        uri = f"{folder}/clean/{i}.png"
+        yield Row(
+            task="any", dataset="clean", split="train", key=str(i), degraded_uri=None, clean_uri=uri, **size
+        )
+    for task in ("haze", "rain"):
+        for split in ("test", "train"):
+            for i in range(2):
+                clean, bad = (f"{folder}/{task}/{split}/{side}/{i}.png" for side in ("clean", "degraded"))
+                of = {"task": task, "dataset": task, "split": split, "key": str(i)}
+                yield Row(degraded_uri=bad, clean_uri=clean, **of, **size)
+
+
+@pytest.fixture(scope="module")
+def job(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config of the run; its photos and its index lie in the bucket."""
+    for seed, row in enumerate(rows(8)):
+        put(str(row.clean_uri), photo(seed))
+        if row.degraded_uri is not None:
+            put(row.degraded_uri, photo(seed) // 2 + 60)
+    write_index(f"{BUCKET}/index.parquet", rows(8))
+    folder = tmp_path_factory.mktemp("jobs")
+    config = {
+        "name": "reference",
+        "storage": f"{BUCKET}/runs",
+        "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
+        "data": {"index": [f"{BUCKET}/index.parquet"]},
+        "validation": {"index": [f"{BUCKET}/index.parquet"], "images": 1},
+        "stages": [{"steps": STEPS, "crop": 16, "batch": 10}],
+        "accumulate": 1,
+        "learning_rate": 1e-3,
+        "learning_rate_schedule": "cosine",
+        "sampled_share": 0.5,
+        "ema": {"decay": 0.5, "every": 1},
+        "log_every": 1,
+        "checkpoint_every": EVERY,
+        "panels_every": STEPS,
+        "threads": 1,
+        "workers": WORKERS,
+        "data_tasks": 1,
+    }
+    file = folder / "job.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+@pytest.fixture(scope="module")
+def reference(nodes: Nodes, job: Path) -> Run:
+    """The run that nothing disturbed."""
+    driver = Driver(nodes, job)
+    try:
+        driver.finish()
+    finally:
+        driver.kill()
+    return Run(job, "reference")
+
+
+class Run:
+    """What a run has left in the store and in MLflow."""
+
+    def __init__(self, job: Path, name: str) -> None:
+        self.folder = f"{BUCKET}/runs/{name}"
+        self.name = name
+        self.client = MlflowClient(f"sqlite:///{job.parent / 'mlflow.db'}")
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return load_weights(storage.read_bytes(f"{self.folder}/weights.safetensors"))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Ray Train's list of checkpoints."""
+        return json.loads(storage.read_bytes(f"{self.folder}/checkpoint_manager_snapshot.json"))
+
+    def state(self) -> dict[str, Any]:
+        """The last checkpoint's."""
+        last = self.snapshot()["latest_checkpoint_result"]["checkpoint_dir_name"]
+        saved = storage.read_bytes(f"{self.folder}/{last}/state.pt")
+        state = torch.load(io.BytesIO(saved), weights_only=True)
+        del state["points"]  # what MLflow did not have yet at that moment
+        return state
+
+    def curve(self, name: str) -> dict[int, float]:
+        """Step -> value; every step once."""
+        experiment = self.client.get_experiment_by_name("diffuir")
+        (run,) = self.client.search_runs([experiment.experiment_id], f"attributes.run_name = '{self.name}'")
+        assert run.info.status == "FINISHED"
+        points = self.client.get_metric_history(run.info.run_id, name)
+        steps = sorted(point.step for point in points)
+        assert steps == sorted(set(steps)), f"{name} has points twice: {steps}"
+        return {point.step: point.value for point in points}
+
+
+def assert_equal(expected: Any, found: Any, where: str = "state") -> None:
+    """Bit for bit, through dicts and lists."""
+    if isinstance(expected, dict):
+        assert expected.keys() == found.keys(), where
+        for key in expected:
+            assert_equal(expected[key], found[key], f"{where}.{key}")
+    elif isinstance(expected, list):
+        for i, pair in enumerate(zip(expected, found, strict=True)):
+            assert_equal(*pair, f"{where}.{i}")
+    elif isinstance(expected, torch.Tensor):
+        assert torch.equal(expected, found), where
+    else:
+        assert expected == found, where
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_killed_workers_nodes_and_drivers_leave_no_trace(
+    nodes: Nodes, job: Path, reference: Run, seed: int
+) -> None:
+    """Guarantee 3: resume is no interruption."""
+    nodes.up()
+    name, rng = f"disturbed-{seed}", random.Random(seed)
+    steps = sorted(rng.sample(range(EVERY + 1, STEPS - 2), 3))
+    driver = Driver(nodes, job, f"name={name}")
+    try:
+        driver.wait_for_step(steps[0])
+        nodes.kill_a_trainer(rng)
+        driver.wait_until_it_goes_on()
+        driver.wait_for_step(steps[1])
+        nodes.kill_a_node(rng)
+        driver.wait_until_it_goes_on()
+        driver.wait_for_step(steps[2])
+    finally:
+        driver.kill()
+    run = Run(job, name)
+    assert not storage.exists(f"{run.folder}/weights.safetensors"), "it was finished before it was killed"
+    driver = Driver(nodes, job, f"name={name}")
+    try:
+        driver.finish()
+    finally:
+        driver.kill()
+    assert any("going on from step" in line for line in driver.said), driver.said
+
+    assert_equal(reference.weights(), run.weights())
+    assert_equal(reference.state(), run.state())
+    for curve in CURVES:
+        assert list(run.curve(curve)) == list(range(1, STEPS + 1)), curve
+    for curve in ("loss", "gradient_norm", "learning_rate"):
+        assert run.curve(curve) == reference.curve(curve)
+    for curve in ("validation_psnr", "validation_ssim_rain", "validation_ssim_haze"):
+        assert run.curve(curve) == reference.curve(curve)
+        assert sorted(run.curve(curve)) == list(range(EVERY, STEPS + 1, EVERY))
+
+
+@pytest.mark.parametrize("name", ["reference", "disturbed-0"])
+def test_the_store_holds_the_last_and_the_best_checkpoint_and_nothing_else(
+    nodes: Nodes, job: Path, reference: Run, name: str
+) -> None:
+    run = Run(job, name)
+    listed = {result["checkpoint_dir_name"] for result in run.snapshot()["checkpoint_results"]}
+    stored = {
+        parts[0]
+        for uri, _ in storage.list_files(run.folder)
+        for parts in [uri.removeprefix(f"{run.folder}/").split("/")]
+        if len(parts) > 1
+    }
+    assert stored == listed
+    assert run.state()["step"] == STEPS
+    kept = {r["metrics"]["step"]: r["metrics"]["psnr"] for r in run.snapshot()["checkpoint_results"]}
+    scores = run.curve("validation_psnr")
+    assert max(scores.values()) in kept.values()
+    assert len(kept) <= 3
+
+
+def test_nothing_is_left_of_killed_processes_in_the_temporary_folder(nodes: Nodes, reference: Run) -> None:
+    left = [
+        path.name for path in nodes.scratch.iterdir() if path.name.startswith(("diffuir-c", "checkpoint"))
+    ]
+    assert left == []
+
+
+def test_another_number_of_workers_gives_the_same_up_to_float_order(
+    nodes: Nodes, job: Path, reference: Run
+) -> None:
+    driver = Driver(nodes, job, "name=alone", "workers=1")
+    try:
+        driver.finish()
+    finally:
+        driver.kill()
+    alone, together = Run(job, "alone").weights(), reference.weights()
+    worst = max(float((alone[key] - together[key]).abs().max()) for key in alone)
+    assert worst < 1e-3, f"one and {WORKERS} workers differ by {worst}"
+
+
+WRONG = {
+    "a bucket that is not there": (["storage=s3://nowhere/runs"], {}, "there is no bucket nowhere"),
+    "a store that is not there": ([], {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "nothing answers at"),
+    "no credentials": (
+        [],
+        {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"},
+        "there are no credentials",
+    ),
+    "an index that is not there": (
+        [f"data.index=[{BUCKET}/none.parquet]"],
+        {},
+        "there is no s3://diffuir/none",
+    ),
+    "an index whose files are gone": ([f"data.index=[{BUCKET}/gone.parquet]"], {}, "make the index again"),
+    "another index": ([f"data.index=[{BUCKET}/other.parquet]"], {}, "was begun with data = "),
+    "another variant": (["variant=S"], {}, 'was begun with variant = "T", not "S"'),
+    "a cluster that is not there": (["name=new"], {"RAY_ADDRESS": "127.0.0.1:9"}, "no Ray cluster answers"),
+}
+
+
+@pytest.fixture(scope="module")
+def refused(nodes: Nodes, job: Path, reference: Run) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """The commands of WRONG, side by side."""
+    write_index(f"{BUCKET}/gone.parquet", rows(8, f"{BUCKET}/moved"))
+    write_index(f"{BUCKET}/other.parquet", rows(7))
+    command = [sys.executable, "-m", "diffuir_platform.cli", "train", str(job)]
+    started = {
+        case: subprocess.Popen(
+            [*command, *overrides],
+            env={**os.environ, **nodes.environment, **changes},
+            cwd=job.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for case, (overrides, changes, _) in WRONG.items()
+    }
+    yield started
+    for process in started.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_the_command_says_what_is_wrong_in_one_sentence(
+    refused: dict[str, subprocess.Popen[str]], case: str
+) -> None:
+    _, said = refused[case].communicate(timeout=SECONDS)
+    assert refused[case].returncode == 2, said
+    assert WRONG[case][2] in said
+    assert len(said.strip().splitlines()) == 1, said
+    assert "Traceback" not in said
+
+
+def test_an_index_of_other_photos_under_the_same_name_is_refused(
+    nodes: Nodes, job: Path, reference: Run, refused: dict[str, subprocess.Popen[str]]
+) -> None:
+    for process in refused.values():
+        process.wait(SECONDS)
+    write_index(f"{BUCKET}/index.parquet", rows(7))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "diffuir_platform.cli", "train", str(job)],
+            env={**os.environ, **nodes.environment},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    finally:
+        write_index(f"{BUCKET}/index.parquet", rows(8))
+    assert done.returncode == 2, done.stderr
+    assert "was begun with other images" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
