@@ -6,7 +6,7 @@ import pytest
 
 from diffuir_core import UserError
 from diffuir_platform.config import load_config
-from diffuir_platform.train import TrainConfig
+from diffuir_platform.train import SweepConfig, TrainConfig
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 
@@ -33,6 +33,11 @@ def test_defaults_are_the_published_recipe() -> None:
 @pytest.mark.parametrize("file", sorted(JOBS.glob("train*.yaml")), ids=lambda file: file.name)
 def test_every_shipped_config_is_valid(file: Path) -> None:
     assert load_config(TrainConfig, file).name
+
+
+@pytest.mark.parametrize("file", sorted(JOBS.glob("sweep*.yaml")), ids=lambda file: file.name)
+def test_every_shipped_sweep_is_valid(file: Path) -> None:
+    assert len(load_config(SweepConfig, file).points()) > 1
 
 
 def test_overrides_are_read_as_yaml() -> None:

@@ -1,4 +1,5 @@
 from .run import train
 from .settings import TrainConfig
+from .sweep_settings import SweepConfig
 
-__all__ = ["TrainConfig", "train"]
+__all__ = ["SweepConfig", "TrainConfig", "train"]
