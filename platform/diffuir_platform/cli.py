@@ -139,13 +139,80 @@ def train(
     overwrite: Annotated[
         bool, typer.Option(help="Begin anew where a run of that name exists, instead of going on with it.")
     ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="A Ray cluster to join (auto, host:port), or to submit to and follow (http://HEAD:8265).",
+            show_default="the config's, else start one here",
+        ),
+    ] = None,
 ) -> None:
     """Train a model, or go on with the run of that name where it was stopped."""
     from .config import load_config
+    from .runtime import cluster_address, takes_jobs
     from .train import TrainConfig
     from .train import train as run
 
-    run(load_config(TrainConfig, config, overrides or ()), overwrite)
+    settings = load_config(TrainConfig, config, overrides or ())
+    where = cluster_address(address or settings.address)
+    if where is not None and takes_jobs(where):
+        from .submission import submit_training
+
+        raise typer.Exit(submit_training(settings, overwrite, where))
+    run(settings.model_copy(update={"address": where}), overwrite)
+
+
+class SweepCommand(typer.core.TyperCommand):
+    """`diffuir sweep`, whose help also lists every setting of a sweep with its default."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        from .config import describe_settings
+        from .train import SweepConfig
+
+        typer.echo("Settings, in CONFIG or as key=value:\n")
+        typer.echo(describe_settings(SweepConfig))
+
+
+@app.command(cls=SweepCommand)
+def sweep(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A YAML file, such as jobs/sweep-quick.yaml.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Settings that replace the file's, as train.variant=S.",
+            show_default=False,
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="A Ray cluster to join (auto, host:port), or to submit to and follow (http://HEAD:8265).",
+            show_default="the config's, else start one here",
+        ),
+    ] = None,
+) -> None:
+    """Train a model for every point of a grid, and make a table and a plot of what they reach.
+
+    The same command again trains what is missing. Exit code 1: some runs failed and are named.
+    """
+    from .config import load_config
+    from .runtime import cluster_address, takes_jobs
+    from .train import SweepConfig
+
+    settings = load_config(SweepConfig, config, overrides or ())
+    where = cluster_address(address or settings.train.address)
+    if where is not None and takes_jobs(where):
+        from .train.sweep_job import submit_sweep
+
+        raise typer.Exit(submit_sweep(settings, where))
+    from .train.sweep import run_sweep
+
+    common = settings.train.model_copy(update={"address": where})
+    raise typer.Exit(run_sweep(settings.model_copy(update={"train": common})))
 
 
 @app.command()
@@ -172,6 +239,49 @@ def evaluate(
 
     options = _options_from(RestoreOptions, locals())
     raise typer.Exit(run_evaluate(pairs, options, channel, out))
+
+
+class IndexCommand(typer.core.TyperCommand):
+    """`diffuir index`, whose help also shows where each layout looks for its files."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        from .data.layouts import describe_layouts
+
+        typer.echo("Layouts, with the paths below ROOT (what pairs have in common is in braces):\n")
+        typer.echo(describe_layouts())
+
+
+@app.command(cls=IndexCommand)
+def index(
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="A folder: a path or s3://bucket/path.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="The index, a Parquet file; a path or s3://.")],
+    layout: Annotated[str, typer.Option(help="How the files lie below ROOT, a name of the list below.")],
+    task: Annotated[
+        str | None, typer.Option(help="Of pairs and unpaired photos: haze, rain, ...", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="The data set's name, where it is open.", show_default="ROOT's name")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split's name, where it is open.", show_default="the layout's")
+    ] = None,
+    equalise: Annotated[
+        bool, typer.Option("--equalise", help="Low light: note that histograms are to be equalised first.")
+    ] = False,
+    mismatched: Annotated[
+        float, typer.Option(help="Largest share of a split's files that may have no match, 0 to 1.")
+    ] = 0.01,
+    pack: Annotated[
+        str | None,
+        typer.Option(help="A folder to copy the photos into, in large files.", show_default="leave them"),
+    ] = None,
+) -> None:
+    """List a data set, match its pairs, and write an index to train and evaluate with."""
+    from .data.building import IndexOptions
+    from .data.commands import run_index
+
+    raise typer.Exit(run_index(root, out, _options_from(IndexOptions, locals())))
 
 
 @app.command()

@@ -14,6 +14,9 @@ from diffuir_core.errors import UserError
 OBJECT_STORE_BYTES = 4 * 2**30
 """Most that a local Ray takes for photos on their way, or 30% of the memory where that is less."""
 
+_OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets this for the process that it starts as a job."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
@@ -29,20 +32,40 @@ class Resources:
     """Tasks that read or write at once."""
 
 
+def cluster_address(asked: str | None = None) -> str | None:
+    """The cluster to run on; None for a Ray of our own.
+
+    A job joins the cluster that runs it, whatever was asked for. Where nothing was, RAY_ADDRESS counts, as for
+    every other Ray program; an http:// in it is meant for Ray's own job command.
+    """
+    if _OF_A_JOB in os.environ:
+        return "auto"
+    if asked:
+        return asked
+    named = os.environ.get("RAY_ADDRESS") or None
+    return None if named is None or takes_jobs(named) else named
+
+
+def takes_jobs(address: str) -> bool:
+    """Whether it is the address of a job server, to which a job is submitted; no process can join that."""
+    return address.startswith(("http://", "https://"))
+
+
 @contextmanager
 def ray_session(
     address: str | None = None, device: str = "auto", photos: int | None = None, least_cpus: int = 1
 ) -> Iterator[Resources]:
     """A running Ray and what it offers: a quiet local one, shut down at the end, or the cluster at `address`.
 
-    A Ray that this process has already started is used as it is and left running. device: "cpu" leaves the
-    GPUs alone. photos: how many there are to do, so that one photo does not wait for the start of processes that
-    it has no use for. least_cpus: logical CPUs that a local Ray must have. Raises UserError where `address` does
-    not answer.
+    `cluster_address` says which: a job never starts a Ray of its own. A Ray that this process has already started
+    is used as it is and left running. device: "cpu" leaves the GPUs alone. photos: how many there are to do, so
+    that one photo does not wait for the start of processes that it has no use for. least_cpus: logical CPUs that a
+    local Ray must have. Raises UserError where `address` does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
+    address = cluster_address(address)
     owned = not ray.is_initialized()
     io_tasks = min(_cores(), photos or _cores())
     if owned and address is None:
@@ -88,6 +111,8 @@ def _start_local(cpus: int) -> None:
 def _join(address: str) -> None:
     import ray
 
+    if takes_jobs(address):
+        raise UserError(f"{address} takes jobs and can't be joined: give auto, host:port or ray://host:port")
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:

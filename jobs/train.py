@@ -1,0 +1,15 @@
+"""Train on the Ray cluster that runs this: takes what `diffuir train` takes, and exits with its codes.
+
+    ray job submit --address http://HEAD:8265 --working-dir . --runtime-env jobs/runtime-env.yaml \
+        -- python jobs/train.py jobs/train-quick.yaml storage=s3://bucket/runs data.index=[s3://bucket/pairs.parquet]
+
+`diffuir train --address http://HEAD:8265` submits the same and follows it.
+"""
+
+import sys
+
+from diffuir_platform.cli import main
+
+if __name__ == "__main__":
+    sys.argv.insert(1, "train")
+    main()
