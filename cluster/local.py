@@ -57,7 +57,8 @@ class Cluster:
     @property
     def records(self) -> dict[str, Any]:
         """Part -> what is written down of it, in the order of their start."""
-        return self.state.setdefault("parts", {})
+        records: dict[str, Any] = self.state.setdefault("parts", {})
+        return records
 
     def write(self) -> None:
         """Write the state down; it holds the store's secret, so for nobody else to read."""
@@ -210,7 +211,9 @@ class Cluster:
 def _plain() -> dict[str, str]:
     """This process's environment, without what it says of another cluster, and without telemetry."""
     mine = {
-        name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_", "MLFLOW_"))
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("RAY_AUTH_") or not name.startswith(("RAY_", "AWS_", "MLFLOW_"))
     }
     return mine | {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
@@ -307,12 +310,11 @@ def status(cluster: Cluster, out: Any = None) -> int:
 
 
 def down(cluster: Cluster) -> int:
-    if not cluster.records:
-        return 0
     stop(*cluster.records.values())
-    shutil.rmtree(cluster.state.pop("ray_folder"), ignore_errors=True)
-    cluster.records.clear()
-    cluster.write()
+    if "ports" in cluster.state:
+        shutil.rmtree(cluster.state.pop("ray_folder", "/nowhere"), ignore_errors=True)
+        cluster.records.clear()
+        cluster.write()
     return 0
 
 

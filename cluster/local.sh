@@ -5,4 +5,6 @@
 #     cluster/local.sh status               what is running, and what has died
 #     cluster/local.sh down                 end it; what the store and MLflow hold stays in .cluster
 here=$(dirname "${BASH_SOURCE[0]}")
-exec "$here/../.venv/bin/python" "$here/local.py" "$@"
+python=$here/../.venv/bin/python
+[ -x "$python" ] || { echo "error: there is no .venv here: make it with \`make lint\`" >&2; exit 2; }
+exec "$python" "$here/local.py" "$@"

@@ -101,7 +101,8 @@ def restore(
     ] = None,
     quality: Annotated[int, typer.Option(help="Quality of JPEG and lossy WebP, 1 to 100.")] = 95,
     address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster to join.", show_default="start one here")
+        str | None,
+        typer.Option(help="A Ray cluster to join.", show_default="RAY_ADDRESS, else start one here"),
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what would be done to each photo, and do nothing.")
@@ -143,7 +144,7 @@ def train(
         str | None,
         typer.Option(
             help="A Ray cluster to join (auto, host:port), or to submit to and follow (http://HEAD:8265).",
-            show_default="the config's, else start one here",
+            show_default="the config's, else RAY_ADDRESS, else start one here",
         ),
     ] = None,
 ) -> None:
@@ -191,7 +192,7 @@ def sweep(
         str | None,
         typer.Option(
             help="A Ray cluster to join (auto, host:port), or to submit to and follow (http://HEAD:8265).",
-            show_default="the config's, else start one here",
+            show_default="the config's, else RAY_ADDRESS, else start one here",
         ),
     ] = None,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from diffuir_core.errors import UserError
 
 OBJECT_STORE_BYTES = 4 * 2**30
 """Most that a local Ray takes for photos on their way, or 30% of the memory where that is less."""
+
+SECONDS_TO_ANSWER = 10
+"""That a cluster which is to be joined has for taking a connection."""
 
 _OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this for the process that it starts as a job."""
@@ -114,10 +118,18 @@ def _join(address: str) -> None:
     if takes_jobs(address):
         raise UserError(f"{address} takes jobs and can't be joined: give auto, host:port or ray://host:port")
     try:
+        _look_for(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         message = f"no Ray cluster answers at {address} ({error}): check --address or leave it out"
         raise UserError(" ".join(message.split())) from error
+
+
+def _look_for(address: str) -> None:
+    """Raise OSError where nobody listens at host:port: Ray would go on asking for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if separator and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
 
 
 def _local_resources(io_tasks: int, device: str) -> Resources:

@@ -100,6 +100,11 @@ def training_job(config: TrainConfig, overwrite: bool, address: str) -> Job:
             "MLFLOW_TRACKING_URI to the server's http:// address"
         )
     _check_shareable("tracking_uri", tracking_uri)
+    if _is_loopback(tracking_uri) and not _is_loopback(address):
+        raise UserError(
+            f"tracking_uri = {tracking_uri} is this machine's own, which the cluster does not reach: set it to "
+            "the address that the nodes know"
+        )
     # The job's own cluster is the one to join.
     settings = config.model_copy(update={"address": None, "tracking_uri": tracking_uri})
     return Job(

@@ -332,6 +332,7 @@ def test_the_command_says_so_with_exit_code_2(job: Path) -> None:
         ({**IN_THE_CLOUD, "init_from": "t.pt"}, "init_from = t.pt"),
         ({"storage": "s3://bucket/runs"}, "MLFLOW_TRACKING_URI"),
         ({**IN_THE_CLOUD, "tracking_uri": "https://me:word@mlflow"}, "tracking_uri holds a password"),
+        ({**IN_THE_CLOUD, "tracking_uri": "http://localhost:5000"}, "is this machine's own"),
     ],
 )
 def test_settings_that_mean_this_machine_only_are_refused(
@@ -339,7 +340,7 @@ def test_settings_that_mean_this_machine_only_are_refused(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(UserError, match=reason) as raised:
-        training_job(TrainConfig.model_validate(settings), False, SERVER)
+        training_job(TrainConfig.model_validate(settings), False, "http://head:8265")
     assert "word" not in str(raised.value).replace("password", "")
 
 
