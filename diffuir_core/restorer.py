@@ -77,8 +77,9 @@ class Restorer:
         if tile is not None and (tile < SMALLEST_TILE or tile % MULTIPLE):
             raise ValueError(f"tile is {tile}: it must be a multiple of {MULTIPLE}, at least {SMALLEST_TILE}")
         opened = open_weights(weights)
-        keep_freed_memory()
         self.device = torch.device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.precision = fastest_precision(self.device) if precision == "auto" else precision
         self.steps = steps
         self.seed = seed

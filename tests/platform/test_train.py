@@ -164,6 +164,15 @@ def test_an_output_that_cannot_be_written_is_named(photos: Path, tmp_path: Path)
         train(config(photos, blocked))
 
 
+def test_overwriting_leaves_a_folder_alone_that_is_no_run(photos: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "test" / "thesis.txt"
+    kept.parent.mkdir()
+    kept.write_text("years of work")
+    with pytest.raises(UserError, match="tracker"):
+        train(config(photos, tmp_path, tracking_uri="http://127.0.0.1:9"), overwrite=True)
+    assert kept.read_text() == "years of work"
+
+
 def test_weights_of_another_size_are_no_start(
     photos: Path, tmp_path: Path, weights: Path, ray: object
 ) -> None:

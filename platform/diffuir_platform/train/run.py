@@ -27,7 +27,7 @@ from ..tracking import Tracker, git_state, model_card, open_run
 from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, remove_strays
 from .loop import train_worker
 from .progress import WritePoints, printed_points
-from .record import DATA, computed_from, open_record, write_record
+from .record import DATA, RUN_FILE, computed_from, open_record, write_record
 from .settings import TrainConfig
 from .validation import SCORE, held_out, validate
 
@@ -43,7 +43,8 @@ def train(config: TrainConfig, overwrite: bool = False, parent: str | None = Non
     initial = None if config.init_from is None else initial_weights(config.init_from, config.variant)
     folder = storage.join(storage.absolute(config.storage), config.name)
     exported = storage.join(folder, WEIGHTS_FILE)
-    if overwrite:
+    # Only what is a run: a name or a storage given by mistake may be somebody's folder.
+    if overwrite and storage.exists(storage.join(folder, RUN_FILE)):
         storage.remove_folder(folder)
     record = open_record(config, folder, fingerprint(sources))
     if storage.exists(exported):
