@@ -2,7 +2,8 @@
 
 glibc gives a large block back to the system as soon as it is freed, and the next layer's block is then faulted in
 and zeroed page by page: 30,000 page faults a pass of T on 256x256, a quarter of its time
-(tests/core/test_allocator.py counts them). What PyTorch's caching allocator does on a GPU, these settings do on a CPU.
+(tests/core/test_allocator.py counts them). What PyTorch's caching allocator does on a GPU, these settings do on a
+CPU.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ Each command imports what it needs when it runs, so that `--help` does not wait 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,19 @@ Steps = Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")]
 Seed = Annotated[int, typer.Option(help="Seed of the restore's noise.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Precision = Annotated[str, typer.Option(help="float32, bfloat16, or auto: the faster one, measured.")]
+
+
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="A Ray cluster to join (auto, host:port), or to submit to and follow (http://HEAD:8265).",
+        show_default="the config's, else RAY_ADDRESS, else start one here",
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Settings that replace the file's.", show_default=False),
+]
 
 
 def main() -> None:
@@ -116,37 +130,41 @@ def restore(
     raise typer.Exit((run_explain if explain else run_restore)(source, target, options))
 
 
-class TrainCommand(typer.core.TyperCommand):
-    """`diffuir train`, whose help also lists every setting of a config with its default."""
+def _ending_with(more: Callable[[], str]) -> type[typer.core.TyperCommand]:
+    """A command whose help ends with what `more` gives, which is asked only when it is shown."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        super().format_help(ctx, formatter)
-        from .config import describe_settings
-        from .train import TrainConfig
+    class Command(typer.core.TyperCommand):
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            super().format_help(ctx, formatter)
+            typer.echo(more())
 
-        typer.echo("Settings, in CONFIG or as key=value:\n")
-        typer.echo(describe_settings(TrainConfig))
+    return Command
 
 
-@app.command(cls=TrainCommand)
+def _settings_of(name: str) -> str:
+    """Every setting of a model of `train` with its default."""
+    from . import train
+    from .config import describe_settings
+
+    return f"Settings, in CONFIG or as key=value:\n\n{describe_settings(getattr(train, name))}"
+
+
+def _layouts() -> str:
+    from .data.layouts import describe_layouts
+
+    return f"Layouts, with the paths below ROOT (what pairs have in common is in braces):\n\n{describe_layouts()}"
+
+
+@app.command(cls=_ending_with(lambda: _settings_of("TrainConfig")))
 def train(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="A YAML file, such as jobs/train-quick.yaml.")
     ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Settings that replace the file's.", show_default=False),
-    ] = None,
+    overrides: Overrides = None,
     overwrite: Annotated[
         bool, typer.Option(help="Begin anew where a run of that name exists, instead of going on with it.")
     ] = False,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="A Ray cluster to join (auto, host:port), or to submit to and follow (http://HEAD:8265).",
-            show_default="the config's, else RAY_ADDRESS, else start one here",
-        ),
-    ] = None,
+    address: Cluster = None,
 ) -> None:
     """Train a model, or go on with the run of that name where it was stopped."""
     from .config import load_config
@@ -163,38 +181,13 @@ def train(
     run(settings.model_copy(update={"address": where}), overwrite)
 
 
-class SweepCommand(typer.core.TyperCommand):
-    """`diffuir sweep`, whose help also lists every setting of a sweep with its default."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        super().format_help(ctx, formatter)
-        from .config import describe_settings
-        from .train import SweepConfig
-
-        typer.echo("Settings, in CONFIG or as key=value:\n")
-        typer.echo(describe_settings(SweepConfig))
-
-
-@app.command(cls=SweepCommand)
+@app.command(cls=_ending_with(lambda: _settings_of("SweepConfig")))
 def sweep(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="A YAML file, such as jobs/sweep-quick.yaml.")
     ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE",
-            help="Settings that replace the file's, as train.variant=S.",
-            show_default=False,
-        ),
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="A Ray cluster to join (auto, host:port), or to submit to and follow (http://HEAD:8265).",
-            show_default="the config's, else RAY_ADDRESS, else start one here",
-        ),
-    ] = None,
+    overrides: Overrides = None,
+    address: Cluster = None,
 ) -> None:
     """Train a model for every point of a grid, and make a table and a plot of what they reach.
 
@@ -242,18 +235,7 @@ def evaluate(
     raise typer.Exit(run_evaluate(pairs, options, channel, out))
 
 
-class IndexCommand(typer.core.TyperCommand):
-    """`diffuir index`, whose help also shows where each layout looks for its files."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        super().format_help(ctx, formatter)
-        from .data.layouts import describe_layouts
-
-        typer.echo("Layouts, with the paths below ROOT (what pairs have in common is in braces):\n")
-        typer.echo(describe_layouts())
-
-
-@app.command(cls=IndexCommand)
+@app.command(cls=_ending_with(_layouts))
 def index(
     root: Annotated[str, typer.Argument(metavar="ROOT", help="A folder: a path or s3://bucket/path.")],
     out: Annotated[str, typer.Argument(metavar="OUT", help="The index, a Parquet file; a path or s3://.")],
