@@ -30,6 +30,10 @@ BATCH_PIXELS = 2**18
 """Pixels that go through the network together: what small images need to fill the machine, and no more."""
 
 
+KEEPING_SHARE = 0.6
+"""Of the memory: an image that needs more is restored without keeping what is freed, which would not fit."""
+
+
 @dataclass(frozen=True)
 class Restoration:
     """A restored image and how it came about."""
@@ -131,7 +135,10 @@ class Restorer:
     def _restore_group(self, images: Sequence[np.ndarray]) -> list[Restoration]:
         """Images of one padded size; out of memory, one by one, then in smaller tiles."""
         height, width = images[0].shape[:2]
-        tiling = self.plan(height, width).tiling
+        plan = self.plan(height, width)
+        tiling = plan.tiling
+        if self.device.type == "cpu":
+            keep_freed_memory(plan.needed < KEEPING_SHARE * plan.available)
         if tiling is None:
             restored = _unless_out_of_memory(lambda: self._restore_whole(images))
             if restored is not None:

@@ -47,5 +47,22 @@ def test_large_blocks_are_faulted_in_once() -> None:
     assert (without[1], with_it[1]) == (False, True)
 
 
+@pytest.mark.skipif(not keep_freed_memory(), reason="needs glibc 2.33 or newer")
+def test_what_was_kept_is_given_back_when_memory_is_short() -> None:
+    program = """
+import torch
+from diffuir_core.allocator import keep_freed_memory, kept_bytes
+keep_freed_memory()
+for side in (2**25, 2**26, 2**24):
+    torch.ones(side)
+kept = kept_bytes()
+keep_freed_memory(False)
+torch.ones(2**26)
+print(kept >= 2**26, kept_bytes() < 2**24)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True", "True"]
+
+
 def test_what_is_kept_is_a_count_of_bytes() -> None:
     assert 0 <= kept_bytes() < 2**40
