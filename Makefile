@@ -1,6 +1,6 @@
 # make demo    degraded photos, restored by the weights that ship: a table and a contact sheet
 # make test    lint, types and tests
-# make chaos   workers, nodes and drivers of training runs killed at random steps, ten times over
+# make chaos   workers, nodes and drivers of training runs and restores killed at random, ten times over
 # All make .venv first where it is missing.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
@@ -17,6 +17,7 @@ test: lint
 
 chaos: $(INSTALLED)
 	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/test_train_on_a_cluster.py -k killed
+	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/test_restore_on_a_cluster.py -k kills
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

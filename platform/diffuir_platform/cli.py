@@ -46,19 +46,24 @@ Overrides = Annotated[
 
 
 def main() -> None:
-    """The console script: a UserError becomes its one sentence on stderr and exit code 2."""
+    """The console script."""
+    sys.exit(plainly(app))
+
+
+def plainly(run: Callable[[], int | None]) -> int | None:
+    """What `run` returns; a UserError becomes its one sentence on stderr and exit code 2."""
     try:
-        app()
+        return run()
     except KeyboardInterrupt:
         print("stopped: the same command goes on", file=sys.stderr)
-        sys.exit(130)
+        return 130
     except Exception as error:
         from diffuir_core.errors import UserError
 
         if not isinstance(error, UserError):
             raise
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
 
 
 def _print_version(wanted: bool) -> None:
@@ -74,7 +79,9 @@ def _options_from(model: Any, arguments: dict[str, Any]) -> Any:
     from .config import parse_config
 
     return parse_config(
-        model, {key: value for key, value in arguments.items() if key in model.model_fields}, "the options"
+        model,
+        {key: value for key, value in arguments.items() if key in model.model_fields and value is not None},
+        "the options",
     )
 
 
@@ -89,8 +96,16 @@ def _options(
 
 @app.command()
 def restore(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A photo or a folder of photos.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="A folder, or for one photo also a file.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="IN",
+            help="A photo; a folder or s3:// prefix; a pattern; .txt or .parquet lists of URIs; .tar shards.",
+        ),
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="OUT", help="A folder or s3:// prefix, or for one photo also a file.")
+    ],
     weights: Weights = None,
     steps: Steps = 3,
     strength: Annotated[float, typer.Option(help="How much of the change is made, 0 to 1.")] = 1.0,
@@ -104,7 +119,25 @@ def restore(
         int | None,
         typer.Option(help="Side of tiles for larger photos.", show_default="whole where memory allows"),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Photos handed to the model at once.")] = 4,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Most photos handed to the model at once.", show_default="a second's work"),
+    ] = None,
+    models: Annotated[
+        int | None,
+        typer.Option(help="Processes that hold a model.", show_default="as many as there is room for"),
+    ] = None,
+    attempts: Annotated[
+        int, typer.Option(help="Deaths of its own process after which a photo counts as failed.")
+    ] = 3,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Keys to take, a pattern; may be repeated.", show_default="all")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="Keys to leave out, a pattern; may be repeated.", show_default="none"),
+    ] = None,
+    column: Annotated[str, typer.Option(help="Of a .parquet list, the one with the URIs.")] = "uri",
     truncated: Annotated[
         bool, typer.Option("--truncated", help="Take files that end too early as far as they go.")
     ] = False,
@@ -116,18 +149,47 @@ def restore(
     quality: Annotated[int, typer.Option(help="Quality of JPEG and lossy WebP, 1 to 100.")] = 95,
     address: Annotated[
         str | None,
-        typer.Option(help="A Ray cluster to join.", show_default="RAY_ADDRESS, else start one here"),
+        typer.Option(
+            help="A Ray cluster to join (auto, host:port), or to submit to and follow (http://HEAD:8265).",
+            show_default="RAY_ADDRESS, else start one here",
+        ),
     ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, whatever an earlier run left in OUT.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try only what failed before, once more.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare what is in OUT with its ledger, and do nothing else.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what would be done to each photo, and do nothing.")
     ] = False,
 ) -> None:
-    """Restore a photo, or all photos of a folder under the same relative paths."""
+    """Restore a photo, or all photos of a collection, under the same relative paths.
+
+    The same command again does what is not done yet: OUT/_diffuir holds a ledger with a row for each photo.
+    """
     from .restore import RestoreOptions
-    from .restore.commands import run_explain, run_restore
+    from .restore.commands import run_explain, run_restore, run_verify
 
     options = _options_from(RestoreOptions, locals())
-    raise typer.Exit((run_explain if explain else run_restore)(source, target, options))
+    if verify:
+        raise typer.Exit(run_verify(target))
+    if explain:
+        raise typer.Exit(run_explain(source, target, options))
+    from .runtime import cluster_address, takes_jobs
+
+    where = cluster_address(options.address)
+    if where is not None and takes_jobs(where):
+        from .restore.restore_job import RestoreJob, submit_restore
+
+        job = RestoreJob(
+            source=source, target=target, restart=restart, retry_failed=retry_failed, **options.model_dump()
+        )
+        raise typer.Exit(submit_restore(job, where))
+    raise typer.Exit(run_restore(source, target, options, restart, retry_failed))
 
 
 def _ending_with(more: Callable[[], str]) -> type[typer.core.TyperCommand]:

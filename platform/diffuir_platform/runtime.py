@@ -32,8 +32,6 @@ class Resources:
     model_gpus: float
     model_threads: int | None
     """Threads for the arithmetic of one model; None leaves it to Ray (as many as `model_cpus`)."""
-    io_tasks: int
-    """Tasks that read or write at once."""
 
 
 def cluster_address(asked: str | None = None) -> str | None:
@@ -57,29 +55,28 @@ def takes_jobs(address: str) -> bool:
 
 @contextmanager
 def ray_session(
-    address: str | None = None, device: str = "auto", photos: int | None = None, least_cpus: int = 1
+    address: str | None = None, device: str = "auto", least_cpus: int = 1, data: bool = False
 ) -> Iterator[Resources]:
     """A running Ray and what it offers: a quiet local one, shut down at the end, or the cluster at `address`.
 
     `cluster_address` says which: a job never starts a Ray of its own. A Ray that this process has already started
-    is used as it is and left running. device: "cpu" leaves the GPUs alone. photos: how many there are to do, so
-    that one photo does not wait for the start of processes that it has no use for. least_cpus: logical CPUs that a
-    local Ray must have. Raises UserError where `address` does not answer.
+    is used as it is and left running. device: "cpu" leaves the GPUs alone. least_cpus: logical CPUs that a local
+    Ray must have. data: whether Ray Data will be used. Raises UserError where `address` does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     address = cluster_address(address)
     owned = not ray.is_initialized()
-    io_tasks = min(_cores(), photos or _cores())
     if owned and address is None:
         # Logical CPUs: the model's process takes one; reading and writing never wait for each other.
-        _start_local(max(1 + io_tasks + 1, least_cpus))
+        _start_local(max(1 + _cores() + 1, least_cpus))
     elif owned:
         _join(str(address))
     try:
-        _set_up_data()
-        yield _local_resources(io_tasks, device) if address is None else _cluster_resources(device)
+        if data:
+            _set_up_data()
+        yield _local_resources(device) if address is None else cluster_resources(device)
     finally:
         if owned:
             ray.shutdown()
@@ -132,7 +129,7 @@ def _look_for(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
 
 
-def _local_resources(io_tasks: int, device: str) -> Resources:
+def _local_resources(device: str) -> Resources:
     import ray
 
     offered = ray.cluster_resources()
@@ -144,11 +141,11 @@ def _local_resources(io_tasks: int, device: str) -> Resources:
         model_cpus=0 if gpus or offered.get("CPU", 0) < 2 else 1,
         model_gpus=min(1, gpus),
         model_threads=int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // models)),
-        io_tasks=io_tasks,
     )
 
 
-def _cluster_resources(device: str) -> Resources:
+def cluster_resources(device: str) -> Resources:
+    """What the cluster that this process has joined offers at present."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -161,7 +158,6 @@ def _cluster_resources(device: str) -> Resources:
         model_cpus=model_cpus,
         model_gpus=min(1, gpus),
         model_threads=None if model_cpus else 1,
-        io_tasks=max(1, sum(cpus) // 4),
     )
 
 

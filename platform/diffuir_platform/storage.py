@@ -3,7 +3,8 @@
 Where an S3 store is and who asks stands in the environment alone, as for every other S3 client: AWS_ENDPOINT_URL,
 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE. Nothing of it is ever put into a message,
 an index or what is sent to a worker. Every function raises `UserError` with one sentence: its subclass `NotThere`
-for a file that is gone, and `StoreError` where the store would say the same to any other file.
+for a file that is gone, `Busy` where asking again may help, and `StoreError` where the store would say the same to
+any other file.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -22,7 +24,7 @@ import fsspec
 import pyarrow.fs
 
 from diffuir_core.errors import UserError
-from diffuir_core.files import replacing
+from diffuir_core.files import replacing, temporary_name
 
 HEAD_BYTES = 64 * 2**10
 """What is read of a file to learn what it is: holds the header of nearly every photo."""
@@ -42,6 +44,8 @@ _S3_CLIENT = {
     "retries": {"mode": "standard"},
     "max_pool_connections": 64,
 }
+_S3_SINGLE_PUT_BYTES = 2**31
+"""Larger files go up in parts: one request is what leaves nothing behind when the writer is killed."""
 _S3_ROUNDS = 2
 """Of botocore's own three attempts each (AWS_MAX_ATTEMPTS): s3fs's five would take half a minute to give up."""
 
@@ -50,12 +54,32 @@ class StoreError(UserError):
     """The store as a whole can't be used: it is not there, or does not know who asks."""
 
 
+class Busy(UserError):  # noqa: N818 - it names what is wrong
+    """The store failed this one request, for no fault of the file's: asked again it may not."""
+
+
 class NotThere(UserError):  # noqa: N818 - it names what is wrong
     """The file, or the part of it that is asked for, is not there."""
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A file as a listing shows it."""
+
+    uri: str
+    size: int
+    """Bytes."""
+    version: str
+    """Changes when the file's content does: its ETag, or the time of its last change."""
+
+
 def list_files(uri: str) -> Iterator[tuple[str, int]]:
-    """(URI, size in bytes) of every file below the folder `uri`, in no order, as the store names them.
+    """(URI, size in bytes) of every file below the folder `uri`; `list_entries` says the rest."""
+    return ((entry.uri, entry.size) for entry in list_entries(uri))
+
+
+def list_entries(uri: str) -> Iterator[Entry]:
+    """Every file below the folder `uri`, in no order, as the store names them.
 
     Nothing is held but a page of S3 or the open folders of a local path. Links are followed, loops are not. An S3
     prefix without files gives nothing; a local folder that is not there is a UserError.
@@ -68,7 +92,31 @@ def list_files(uri: str) -> Iterator[tuple[str, int]]:
             yield from _list_s3(file_system, path)
         else:
             for name, info in file_system.find(path, detail=True).items():
-                yield f"{scheme}://{name}", info["size"]
+                yield Entry(f"{scheme}://{name}", info["size"], str(info.get("created", "")))
+
+
+def is_folder(uri: str) -> bool:
+    """Whether `uri` is a folder: on S3, whether files lie below it."""
+    _, file_system, path = _locate(uri)
+    with plainly(uri, "read"):
+        return bool(file_system.isdir(path))
+
+
+def is_file(uri: str) -> bool:
+    """Whether there is a file of just that name."""
+    _, file_system, path = _locate(uri)
+    with plainly(uri, "read"):
+        return bool(file_system.isfile(path))
+
+
+def entry(uri: str) -> Entry:
+    """The file `uri` as a listing would show it."""
+    scheme, file_system, path = _locate(uri)
+    with plainly(uri, "read"):
+        if scheme == "file":
+            return _local_entry(path, os.stat(path))
+        info = file_system.info(path)
+        return Entry(uri, info["size"], str(info.get("ETag", info.get("created", ""))).strip('"'))
 
 
 def read_bytes(uri: str) -> bytes:
@@ -109,8 +157,41 @@ def write_bytes(uri: str, data: bytes) -> None:
         if scheme == "file":
             with replacing(path) as temporary:
                 temporary.write_bytes(data)
+        elif scheme == "s3":
+            file_system.pipe_file(path, data, chunksize=_S3_SINGLE_PUT_BYTES)
         else:
             file_system.pipe_file(path, data)
+
+
+def write_new(uri: str, data: bytes) -> bool:
+    """Write a whole small file if there is none of that name; whether it was this call that made it.
+
+    Of several processes that try at once, one makes it: a link on a local disk, a conditional PUT on S3.
+    """
+    scheme, file_system, path = _locate(uri)
+    with plainly(uri, "write"):
+        try:
+            if scheme == "file":
+                _link_new(Path(path), data)
+            else:
+                file_system.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if _code(error) in ("PreconditionFailed", "ConditionalRequestConflict"):
+                return False
+            raise
+    return True
+
+
+def remove_file(uri: str) -> None:
+    """Delete the file `uri`; nothing where there is none."""
+    _, file_system, path = _locate(uri)
+    with plainly(uri, "delete"):
+        try:
+            file_system.rm_file(path)
+        except FileNotFoundError:
+            return
 
 
 def remove_folder(uri: str) -> None:
@@ -150,11 +231,14 @@ def arrow_file_system(uri: str) -> tuple[Any, str]:
     return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(file_system)), path
 
 
-def open_file(uri: str) -> Any:
-    """A readable binary file that fetches what is read of it; close it, and wrap its use in `plainly`."""
+def open_file(uri: str, block_size: int = 2**20) -> Any:
+    """A readable binary file that fetches what is read of it, so many bytes at once.
+
+    Close it, and wrap its use in `plainly`.
+    """
     _, file_system, path = _locate(uri)
     with plainly(uri, "read"):
-        return file_system.open(path, "rb")
+        return file_system.open(path, "rb", block_size=block_size)
 
 
 def absolute(uri: str) -> str:
@@ -186,8 +270,7 @@ def plainly(uri: str, action: Action) -> Iterator[None]:
             raise StoreError(shown(reason)) from error
         reason = _of_the_file(uri, action, error)
         if reason is not None:
-            gone = isinstance(error, FileNotFoundError) and action != "write"
-            raise (NotThere if gone else UserError)(shown(reason)) from error
+            raise _kind(uri, action, error)(shown(reason)) from error
         raise
 
 
@@ -227,7 +310,22 @@ def _endpoint() -> str | None:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
-def _list_local(folder: str, ancestors: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+def _link_new(path: Path, data: bytes) -> None:
+    """Give a whole file the name `path`; FileExistsError where it is taken, which a rename would not notice."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / temporary_name()
+    try:
+        temporary.write_bytes(data)
+        os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _local_entry(path: str, status: os.stat_result) -> Entry:
+    return Entry(path, status.st_size, str(status.st_mtime_ns))
+
+
+def _list_local(folder: str, ancestors: tuple[str, ...]) -> Iterator[Entry]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
@@ -235,10 +333,10 @@ def _list_local(folder: str, ancestors: tuple[str, ...]) -> Iterator[tuple[str, 
                 if real not in ancestors:
                     yield from _list_local(entry.path, (*ancestors, real))
             elif entry.is_file():
-                yield entry.path, entry.stat().st_size
+                yield _local_entry(entry.path, entry.stat())
 
 
-def _list_s3(file_system: Any, path: str) -> Iterator[tuple[str, int]]:
+def _list_s3(file_system: Any, path: str) -> Iterator[Entry]:
     bucket, _, prefix = path.partition("/")
     page: dict[str, Any] = {}
     while True:
@@ -249,7 +347,7 @@ def _list_s3(file_system: Any, path: str) -> Iterator[tuple[str, int]]:
         )
         for found in page.get("Contents", ()):
             if not found["Key"].endswith("/"):
-                yield f"s3://{bucket}/{found['Key']}", found["Size"]
+                yield Entry(f"s3://{bucket}/{found['Key']}", found["Size"], found["ETag"].strip('"'))
         if not page.get("IsTruncated"):
             return
 
@@ -305,6 +403,13 @@ def _of_the_store(uri: str, error: Exception) -> str | None:
     return None
 
 
+def _kind(uri: str, action: Action, error: Exception) -> type[UserError]:
+    """Of what is wrong with a file: whether it is worth asking again."""
+    if isinstance(error, FileNotFoundError) and action != "write":
+        return NotThere
+    return Busy if _split(uri)[0] == "s3" and not isinstance(error, PermissionError) else UserError
+
+
 def _of_the_file(uri: str, action: Action, error: Exception) -> str | None:
     """What is wrong with this file and what to do; None for what is a fault of the program."""
     scheme, _, path = _split(uri)
@@ -322,7 +427,7 @@ def _of_the_file(uri: str, action: Action, error: Exception) -> str | None:
     if isinstance(error, OSError):
         reason = _redacted(error.strerror or str(error)) or type(error).__name__
         return f"can't {action} {named} ({reason}): check the path and its permissions"
-    if scheme == "s3" and type(error).__module__.startswith("botocore."):
+    if scheme == "s3" and type(error).__module__.startswith(("botocore.", "aiohttp.")):
         return f"can't {action} {named} ({_redacted(str(error))}): check the URI and AWS_ENDPOINT_URL"
     return None
 

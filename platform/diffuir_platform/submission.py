@@ -111,7 +111,7 @@ def training_job(config: TrainConfig, overwrite: bool, address: str) -> Job:
         name=f"train-{config.name}",
         arguments=("train", CONFIG_FILE, *(["--overwrite"] if overwrite else [])),
         files={CONFIG_FILE: yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)},
-        environment=_passed_on(address),
+        environment=passed_on(address),
     )
 
 
@@ -154,8 +154,8 @@ def _places(config: TrainConfig) -> Iterator[tuple[str, str]]:
         yield from ((f"validation.pairs.{task}", str(path)) for path in paths)
 
 
-def _passed_on(address: str) -> dict[str, str]:
-    """The environment of the job, from this process's."""
+def passed_on(address: str) -> dict[str, str]:
+    """The environment of a job, from this process's: where things are, never who asks."""
     passed = dict(_ALWAYS_PASSED)
     for name in PASSED_ON:
         value = os.environ.get(name)

@@ -41,7 +41,7 @@ def waiting_cost(paced: bool) -> float:
 
 def main() -> None:
     """Measure in turns and print."""
-    with ray_session():
+    with ray_session(data=True):
         turns = []
         for _ in range(TURNS):
             without, paced = waiting_cost(paced=False), waiting_cost(paced=True)

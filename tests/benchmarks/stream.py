@@ -79,7 +79,7 @@ def main() -> None:
         sources = list_sources(DataConfig(index=(photos_in(root),)))
         stage = Stage(asked.batches, asked.batch, asked.crop)
         mixture = Mixture(0, [stage], {task: len(items) for task, items in sources.items()})
-        stack.enter_context(ray_session(least_cpus=asked.tasks + 2))
+        stack.enter_context(ray_session(least_cpus=asked.tasks + 2, data=True))
         kept = ray.put(sources)
         rates: dict[str, list[float]] = {"stream": [], "DataLoader": []}
         for _ in range(asked.turns):

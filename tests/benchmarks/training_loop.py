@@ -2,10 +2,11 @@
 
 python tests/benchmarks/training_loop.py [--steps 40] [--crop 64] [--batch 10] [--json FILE]
 
-Both sides train a T on the photos that scikit-image bundles, in turns, each in a process of its own. The bare loop
-has its batches in memory before it starts and does the same arithmetic with the same functions under PyTorch's DDP
-alone (one process); the run makes them up while it trains, through Ray Data, and logs and checkpoints. `waiting`:
-the share of the run's time that it waits for data, as it logs it. The first quarter of the steps is not counted.
+Both sides train a T on the photos that scikit-image bundles, in turns, each in a process of its own, and make the
+same batches up while they train, with the same functions in as many processes. The bare loop does the same
+arithmetic under PyTorch's DDP alone, with PyTorch's DataLoader; the run has Ray Train and Ray Data, logs and
+checkpoints. `waiting`: the share of the run's time that it waits for data, as it logs it. The first quarter of the
+steps is not counted.
 """
 
 from __future__ import annotations
@@ -59,28 +60,47 @@ def the_run(values: dict[str, Any]) -> list[dict[str, float]]:
     ]
 
 
+class Shares(torch.utils.data.Dataset[Any]):
+    """The batches of a run, as a map-style data set."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        from diffuir_platform.data import Mixture, list_sources
+        from diffuir_platform.train import TrainConfig
+
+        config = TrainConfig.model_validate(values)
+        self.sources = list_sources(config.data)
+        lengths = {task: len(items) for task, items in self.sources.items()}
+        self.mixture = Mixture(config.seed, config.batch_stages(), lengths, config.mixture)
+
+    def __len__(self) -> int:
+        return len(self.mixture)
+
+    def __getitem__(self, batch: int) -> Any:
+        from diffuir_platform.data import Share, load_or_replace
+
+        slots, stage = self.mixture.slots(batch), self.mixture.stage(batch)
+        loaded = [load_or_replace(slot, self.sources[slot.task], stage.crop) for slot in slots]
+        degraded, clean = (np.stack([getattr(one, side) for one in loaded]) for side in ("degraded", "clean"))
+        return Share(batch, degraded, clean, slots, stage.batch, [])
+
+
 def the_bare_loop(values: dict[str, Any]) -> float:
     """Images per second of the same steps without anything around them."""
     from torch.nn.parallel import DistributedDataParallel
 
     from diffuir_core.allocator import keep_freed_memory
-    from diffuir_platform.data import Mixture, Share, list_sources, load_or_replace
     from diffuir_platform.train import TrainConfig
     from diffuir_platform.train.loop import accumulate_gradients
     from diffuir_platform.train.state import TrainState
 
     keep_freed_memory()
     config = TrainConfig.model_validate(values)
-    sources = list_sources(config.data)
-    mixture = Mixture(
-        config.seed, config.batch_stages(), {t: len(s) for t, s in sources.items()}, config.mixture
+    shares = torch.utils.data.DataLoader(
+        Shares(values),
+        batch_size=None,
+        num_workers=config.data_tasks,
+        multiprocessing_context="spawn",
     )
-    shares = []
-    for batch in range(len(mixture)):
-        slots, stage = mixture.slots(batch), mixture.stage(batch)
-        loaded = [load_or_replace(slot, sources[slot.task], stage.crop) for slot in slots]
-        degraded, clean = (np.stack([getattr(one, side) for one in loaded]) for side in ("degraded", "clean"))
-        shares.append(Share(batch, degraded, clean, slots, stage.batch, []))
     store = torch.distributed.HashStore()
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     state = TrainState(config, torch.device("cpu"))

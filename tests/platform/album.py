@@ -38,6 +38,11 @@ def files_below(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
 
 
+def results_below(folder: Path) -> set[str]:
+    """What a restore wrote, without what it keeps about itself."""
+    return {name for name in files_below(folder) if not name.startswith("_diffuir/")}
+
+
 def diffuir(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "diffuir_platform.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)

@@ -54,5 +54,5 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Store:
 @pytest.fixture(scope="session")
 def ray() -> Iterator[Resources]:
     """A local Ray for all tests of the session, which the code under test finds running and leaves so."""
-    with ray_session() as resources:
+    with ray_session(data=True) as resources:
         yield resources

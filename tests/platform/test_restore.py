@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-import resource
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from album import ALBUM_BAD, ALBUM_PHOTOS, diffuir, files_below, photo, put
+from album import ALBUM_BAD, ALBUM_PHOTOS, diffuir, photo, put, results_below
 from PIL import ExifTags, Image
-from ray import cloudpickle
 
 from diffuir_core import Restorer, UserError
 from diffuir_core.imaging import decode
 from diffuir_core.restorer import Restoration
-from diffuir_platform.restore import RestoreOptions, pipeline, restore
-from diffuir_platform.restore.discovery import plan
-from diffuir_platform.restore.pipeline import restore_each, write_whole
-from diffuir_platform.restore.summary import Status, Summary, printable
-from diffuir_platform.runtime import Resources
+from diffuir_platform.restore import RestoreOptions, restore
+from diffuir_platform.restore.job import single_item
+from diffuir_platform.restore.ledger import Row
+from diffuir_platform.restore.names import printable
+from diffuir_platform.restore.stages import restore_each
+from diffuir_platform.restore.summary import Summary
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +32,7 @@ def restored_album(
 
 def test_relative_paths_and_whole_names_are_kept(restored_album: tuple[Path, Summary]) -> None:
     out, summary = restored_album
-    assert files_below(out) == ALBUM_PHOTOS
+    assert results_below(out) == ALBUM_PHOTOS
     assert summary.done == len(ALBUM_PHOTOS)
 
 
@@ -99,7 +96,7 @@ def test_a_result_that_cannot_be_written_is_that_photos_failure(
     put(tmp_path / "out/sub", b"a file where a folder has to be")
     summary = restore(tmp_path / "in", tmp_path / "out", RestoreOptions(weights=str(weights), steps=1))
     assert set(summary.failed) == {"sub/a.png"}
-    assert files_below(tmp_path / "out") == {"sub", "b.png"}
+    assert results_below(tmp_path / "out") == {"sub", "b.png"}
 
 
 def test_the_command_names_what_failed_and_exits_with_1(weights: Path, tmp_path: Path) -> None:
@@ -108,7 +105,7 @@ def test_the_command_names_what_failed_and_exits_with_1(weights: Path, tmp_path:
     put(tmp_path / "in" / os.fsdecode(b"not\xfftext.png"))
     done = diffuir("restore", tmp_path / "in", tmp_path / "out", "--weights", weights, "--steps", "1")
     assert done.returncode == 1, done.stderr
-    assert files_below(tmp_path / "out") == {"good.png", os.fsdecode(b"not\xfftext.png")}
+    assert results_below(tmp_path / "out") == {"good.png", os.fsdecode(b"not\xfftext.png")}
     assert "restored 2 of 3 photos" in done.stdout
     assert "  bad.jpg: it is not a JPEG" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
@@ -130,31 +127,15 @@ def test_one_photo_to_a_file_takes_the_format_of_its_ending(
 
 def test_a_single_file_is_taken_whatever_its_ending(tmp_path: Path) -> None:
     source = put(tmp_path / "scan.dat", b"")
-    (item,) = plan(str(source), str(tmp_path / "new") + "/").items
-    assert (item.key, item.target, item.format) == ("scan.dat", str(tmp_path / "new/scan.dat"), None)
-    (item,) = plan(str(source), str(tmp_path / "x.webp")).items
-    assert (item.target, item.format) == (str(tmp_path / "x.webp"), "WEBP")
-
-
-def test_an_output_inside_the_input_is_not_restored_again(tmp_path: Path) -> None:
-    put(tmp_path / "a.png")
-    put(tmp_path / "out/a.png")
-    put(tmp_path / "out/deep/b.png")
-    assert [item.key for item in plan(str(tmp_path), str(tmp_path / "out")).items] == ["a.png"]
-
-
-def test_links_that_leave_the_input_are_not_followed(tmp_path: Path) -> None:
-    outside = put(tmp_path / "outside/x.png")
-    put(tmp_path / "in/a.png")
-    (tmp_path / "in/inside.png").symlink_to("a.png")
-    (tmp_path / "in/leaves.png").symlink_to(outside)
-    (tmp_path / "in/folder").symlink_to(outside.parent)
-    (tmp_path / "in/loop").symlink_to(tmp_path / "in")
-    (tmp_path / "in/broken.png").symlink_to("nowhere.png")
-    os.mkfifo(tmp_path / "in/pipe.png")
-    found = plan(str(tmp_path / "in"), str(tmp_path / "out"))
-    assert [item.key for item in found.items] == ["a.png", "inside.png"]
-    assert found.ignored == 5
+    item, folder = single_item(str(source), str(tmp_path / "new") + "/", None)
+    assert (item.key, folder, item.target, item.format) == (
+        "scan.dat",
+        str(tmp_path / "new"),
+        "scan.dat",
+        None,
+    )
+    item, _ = single_item(str(source), str(tmp_path / "x.webp"), None)
+    assert (item.target, item.format) == ("x.webp", "WEBP")
 
 
 @pytest.mark.parametrize(
@@ -164,14 +145,7 @@ def test_links_that_leave_the_input_are_not_followed(tmp_path: Path) -> None:
 def test_originals_are_never_replaced(tmp_path: Path, source: str, target: str) -> None:
     put(tmp_path / "in/a.png")
     with pytest.raises(UserError, match="replaced"):
-        plan(str(tmp_path / source), str(tmp_path / target))
-
-
-def test_originals_are_not_replaced_from_a_folder_above(tmp_path: Path) -> None:
-    put(tmp_path / "x/x/a.png")
-    put(tmp_path / "x/a.png")
-    with pytest.raises(UserError, match="among the photos"):
-        plan(str(tmp_path / "x"), str(tmp_path))
+        restore(tmp_path / source, tmp_path / target)
 
 
 def test_a_photo_the_restorer_fails_on_does_not_take_its_batch_along() -> None:
@@ -188,53 +162,10 @@ def test_a_photo_the_restorer_fails_on_does_not_take_its_batch_along() -> None:
     assert np.array_equal(third.pixels, 255 - images[2])
 
 
-def test_an_interrupted_write_leaves_neither_half_a_file_nor_a_temporary_one(tmp_path: Path) -> None:
-    target = put(tmp_path / "a.png", b"old")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
-    try:
-        with pytest.raises(OSError, match="too large"):
-            write_whole(target, bytes(2**21))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert files_below(tmp_path) == {"a.png"}
-    assert target.read_bytes() == b"old"
-    write_whole(target, b"new")
-    assert target.read_bytes() == b"new"
-    assert files_below(tmp_path) == {"a.png"}
-
-
-class Dies(pipeline.Model):
-    """A model whose process ends as if the system had killed it."""
-
-    def __call__(self, photos: pa.Table) -> pa.Table:
-        if b"b.png" in photos["key"].to_pylist():
-            os._exit(1)
-        return super().__call__(photos)
-
-
-def test_the_death_of_the_models_process_ends_the_run_with_one_sentence(
-    ray: Resources, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr(pipeline, "Model", Dies)
-    for name in "abc":
-        put(tmp_path / f"in/{name}.png")
-    options = RestoreOptions(weights=str(weights), steps=1, batch_size=1)
-    with pytest.raises(UserError, match="died"):
-        restore(tmp_path / "in", tmp_path / "out", options)
-    monkeypatch.undo()
-    assert all(Image.open(path).size == photo().size for path in (tmp_path / "out").iterdir())
-    assert restore(tmp_path / "in", tmp_path / "out", options).exit_code == 0
-    assert files_below(tmp_path / "out") == {"a.png", "b.png", "c.png"}
-
-
 def test_the_summary_does_not_grow_with_the_number_of_failures() -> None:
     summary = Summary("out")
     for i in range(1500):
-        summary.add(
-            Status(key=f"{i}.png", failed=True, reason="broken", notes="", precision=None, seconds=0.0)
-        )
+        summary.add(Row(key=f"{i}.png", status="failed", reason="broken", source="", target=""))
     assert (summary.failures, len(summary.failed)) == (1500, 1000)
     assert summary.lines()[-1] == "  and 500 more"
 

@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 
 import numpy as np
-from album import ALBUM_BAD, ALBUM_PHOTOS, diffuir, files_below, put
+from album import ALBUM_BAD, ALBUM_PHOTOS, diffuir, put, results_below
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from diffuir_core.imaging import FORMAT_OF_SUFFIX, FORMATS
 from diffuir_platform.restore import RestoreOptions, restore
-from diffuir_platform.restore.discovery import name_in
+from diffuir_platform.restore.names import name_in
 
 ENDINGS = st.sampled_from([*FORMAT_OF_SUFFIX, ".PNG"])
 NAMES = st.builds(
@@ -36,7 +36,7 @@ def test_format_exif_and_tiles_are_as_asked(ray: object, weights: Path, tmp_path
         weights=str(weights), steps=1, format="png", exif="with-gps", tile=128, precision="float32"
     )
     summary = restore(tmp_path / "in", tmp_path / "out", options)
-    assert files_below(tmp_path / "out") == {"a.jpg.png", "a.png"}
+    assert results_below(tmp_path / "out") == {"a.jpg.png", "a.png"}
     picture = Image.open(tmp_path / "out/a.jpg.png")
     assert (picture.format, picture.size) == ("PNG", (192, 40))
     assert picture.getexif().get_ifd(ExifTags.IFD.GPSInfo)[1] == "N"
@@ -62,7 +62,7 @@ def test_a_truncated_photo_is_restored_where_asked(ray: object, weights: Path, t
     options = RestoreOptions(weights=str(weights), steps=1)
     assert "truncated" in restore(tmp_path / "in", tmp_path / "out", options).failed["half.jpg"]
     asked = options.model_copy(update={"truncated": True})
-    summary = restore(tmp_path / "in", tmp_path / "out", asked)
+    summary = restore(tmp_path / "in", tmp_path / "out", asked, retry_failed=True)
     assert (summary.exit_code, list(summary.noted)) == (0, ["half.jpg"])
     assert Image.open(tmp_path / "out/half.jpg").size == (64, 64)
 

@@ -10,43 +10,31 @@ import json
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
-import s3fs
 import torch
 import yaml
 from mlflow import MlflowClient
+from nodes import BUCKET, Nodes, running
 from PIL import Image
 from safetensors.torch import load as load_weights
 
-from diffuir_core import UserError
 from diffuir_core.degradations import TASKS
 from diffuir_platform import storage
 from diffuir_platform.data.index import Row, write_index
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "cluster"))
-
-from local import PREFERRED_PORTS, Cluster, make_bucket  # noqa: E402 - the folder is on the path from here on
-from parts import is_alive, start, stop  # noqa: E402
-
 STEPS, EVERY, WORKERS, NODES = 12, 2, 2, 3
 SEEDS = range(int(os.environ.get("DIFFUIR_CHAOS", "1")))
 """Of what is killed when, a run each; `make chaos` takes more of them."""
-BUCKET = "s3://diffuir"
 SECONDS = 240
 """That anything may take on a machine that is busy with something else."""
 
@@ -57,73 +45,6 @@ PACE = {
     # As long as a node may take to be missed: until then its CPUs are counted on.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
 }
-MISSED_SOON = {
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_failure_threshold": "8",
-}
-"""A node that is gone is missed after some seconds, not after half a minute."""
-
-
-class Nodes:
-    """A head, worker nodes with logical CPUs, and an S3 server."""
-
-    def __init__(self, folder: Path) -> None:
-        self.scratch = folder / "scratch"
-        """Where their processes keep temporary files."""
-        self.scratch.mkdir()
-        self.records: dict[str, dict[str, Any]] = {}
-        self.cluster = Cluster(folder)
-        # Any free ports: the usual ones may be another cluster's by the time that they are taken.
-        self.cluster.state["ports"] = dict.fromkeys(PREFERRED_PORTS, 0)
-        self.cluster.choose(NODES, "moto")
-        # What leads a process to them.
-        self.environment = {**self.cluster.environment(), **PACE, "TMPDIR": str(self.scratch)}
-
-    def up(self) -> None:
-        """Start what does not run."""
-        parts = [part for part in self.cluster.parts() if part.name != "mlflow"]
-        for part in parts:
-            part.environment.update(MISSED_SOON, TMPDIR=str(self.scratch))
-        try:
-            start(parts, self.records, self.cluster.logs, lambda: None)
-        except UserError:  # Ray's own limit of 30 s, on a machine that is busy with something else
-            start(parts, self.records, self.cluster.logs, lambda: None)
-        make_bucket(self.environment)
-
-    def down(self) -> None:
-        for name in reversed(list(self.records)):
-            stop(self.records[name])
-        shutil.rmtree(self.cluster.state["ray_folder"], ignore_errors=True)
-
-    def trainers(self) -> dict[str, list[psutil.Process]]:
-        """The training workers by node, of nodes that have any."""
-        found = {name: named("TrainWorker", self._members(name)) for name in self._workers()}
-        return {name: processes for name, processes in found.items() if processes}
-
-    def kill_a_trainer(self, rng: random.Random) -> None:
-        rng.choice(list(chain.from_iterable(self.trainers().values()))).kill()
-
-    def kill_a_node(self, rng: random.Random) -> None:
-        """Its raylet alone: the rest must notice."""
-        node = rng.choice(sorted(self.trainers()))
-        (raylet,) = [p for p in self._members(node) if p.name() == "raylet"]
-        raylet.kill()
-
-    def _workers(self) -> list[str]:
-        return [name for name, r in self.records.items() if name.startswith("ray-worker") and is_alive(r)]
-
-    def _members(self, node: str) -> list[psutil.Process]:
-        return psutil.Process(self.records[node]["pid"]).children(recursive=True)
-
-
-def named(text: str, processes: list[psutil.Process]) -> list[psutil.Process]:
-    found = []
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            if text in " ".join(process.cmdline()):
-                found.append(process)
-    return found
 
 
 class Driver:
@@ -190,18 +111,8 @@ class Driver:
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    nodes = Nodes(tmp_path_factory.mktemp("nodes"))
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in nodes.cluster.environment().items():
-            if name.startswith("AWS_"):
-                environment.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        try:
-            nodes.up()
-            yield nodes
-        finally:
-            nodes.down()
-            s3fs.S3FileSystem.clear_instance_cache()
+    with running(tmp_path_factory.mktemp("nodes"), NODES, PACE) as nodes:
+        yield nodes
 
 
 def photo(seed: int) -> np.ndarray:
@@ -337,10 +248,10 @@ def test_killed_workers_nodes_and_drivers_leave_no_trace(
     driver = Driver(nodes, job, f"name={name}")
     try:
         driver.wait_for_step(steps[0])
-        nodes.kill_a_trainer(rng)
+        nodes.kill_a_process("TrainWorker", rng)
         driver.wait_until_it_goes_on()
         driver.wait_for_step(steps[1])
-        nodes.kill_a_node(rng)
+        nodes.kill_a_node("TrainWorker", rng)
         driver.wait_until_it_goes_on()
         driver.wait_for_step(steps[2])
     finally:

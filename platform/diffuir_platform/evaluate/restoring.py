@@ -12,6 +12,7 @@ def restorer(options: RestoreOptions) -> RestoreFolder:
     """`diffuir restore` with `options`, as a function of two folders that returns {relative path: reason}."""
 
     def run(source: Path, target: Path) -> dict[str, str]:
-        return restore(source, target, options).failed
+        # What is measured is what is restored now, with these settings.
+        return restore(source, target, options, restart=True).failed
 
     return run

@@ -2,6 +2,6 @@
 
 from .job import restore
 from .settings import RestoreOptions
-from .summary import Status, Summary
+from .summary import Summary
 
-__all__ = ["RestoreOptions", "Status", "Summary", "restore"]
+__all__ = ["RestoreOptions", "Summary", "restore"]

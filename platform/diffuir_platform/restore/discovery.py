@@ -1,163 +1,281 @@
-"""What is to be restored, and where each result goes."""
+"""What is to be restored, and where each result goes: found one by one, so that nothing grows with their number.
+
+    IN                              its inputs, and the key of each
+    a folder, s3://bucket/prefix    the photos below it, by their endings; the path below it
+    a pattern, s3://bucket/*/a?.png what it matches: * and ? within a name, ** across folders; the path below the
+                                    last folder without a wildcard
+    shards/*.tar, one.tar           the photos inside (WebDataset); the tar's key, and the path in it
+    list.txt                        a path or a URI on each line; that, without its scheme
+    table.parquet                   the paths or URIs of its column `--column`; the same
+
+Hidden files, `_diffuir` and links that lead out of a folder are passed over.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.utils import glob_translate
 
 from diffuir_core.errors import UserError
 from diffuir_core.files import temporary_name
 from diffuir_core.imaging import FORMAT_OF_SUFFIX
 
-OWN_FOLDER = "_diffuir"
-"""Where a batch job keeps its own records inside an output; never an input."""
+from .. import storage
+from ..storage import Entry
+from .names import is_hidden, is_photo, name_in
+
+LISTS = (".txt", ".lst", ".list")
+_HEADER_BYTES = 64 * 2**10
+"""What is fetched of a tar at once to find the next of its headers."""
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class Item:
-    """One photo: its key (the path below IN, with `/`), where it lies, and where its result goes."""
+    """One input: its key, what to read, and the name of its result below OUT."""
 
     key: str
     source: str
+    """A path or URI."""
     target: str
     format: str | None = None
     """The format to write, one of `diffuir_core.imaging.FORMATS`; None keeps the photo's own."""
+    size: int | None = None
+    """Bytes, where the listing says it."""
+    version: str | None = None
+    offset: int | None = None
+    """Of a member of a tar, whose `size` bytes begin there."""
+    reason: str | None = None
+    """Why it cannot be tried, known from the listing alone."""
 
 
-@dataclass
-class Plan:
-    """All photos of one run in the order of their keys, and what was left out."""
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which inputs are taken."""
 
-    target: Path
-    items: list[Item] = field(default_factory=list)
-    ignored: int = 0
-    """Files and folders passed over: other endings, hidden, links out of IN."""
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    """Folders below IN that could not be listed, with the reason."""
+    include: tuple[str, ...] = ()
+    """Patterns of keys; none means all. As in `aws s3`: * matches everything, / too."""
+    exclude: tuple[str, ...] = ()
+    column: str = "uri"
+    """Of a Parquet table."""
+
+    def takes(self, key: str) -> bool:
+        """Whether the input of that key is taken."""
+        included = not self.include or any(fnmatchcase(key, pattern) for pattern in self.include)
+        return included and not any(fnmatchcase(key, pattern) for pattern in self.exclude)
 
 
-def plan(source: str, target: str, format: str | None = None) -> Plan:
-    """The photos at `source` (a file or a folder) and their places under `target`.
+class Inputs:
+    """The inputs at `source`, their results going below `target`; iterate it once.
 
-    A file goes to `target` itself, in the format of its ending, unless `target` is a folder or ends in a slash.
-    A folder's photos keep their relative paths and whole names, so a.jpg and a.png are two results. `format`: of
-    all results, in any case of letters; what has another ending gets its ending added (`name_in`). Results that
-    are there already are replaced, since nothing says which settings they are of. Raises UserError where there is
-    nothing to restore, where a result would replace an original or where `target` has another format's ending.
+    Raises `UserError` where there is no such source or where results would replace originals; while it is
+    iterated, where a listing fails or nothing is found.
     """
-    format = format.upper() if format else None
-    root = Path(source)
-    if root.is_dir():
-        return _plan_folder(root, Path(target), format)
-    if root.is_file():
-        return _plan_file(root, target, format)
-    if root.exists():
-        raise UserError(f"{source} is neither a photo nor a folder: give one of the two")
-    raise UserError(f"{source} does not exist: give a photo or a folder of photos")
 
+    def __init__(
+        self, source: str, target: str, format: str | None = None, choice: Choice | None = None
+    ) -> None:
+        self.source = storage.absolute(source)
+        self.target = storage.absolute(target)
+        self.root: str | None = None
+        """The folder that keys are relative to; None where they are whole URIs."""
+        self.ignored = 0
+        """Files and folders passed over so far: other endings, hidden, not chosen, links that lead elsewhere."""
+        self._shown = source
+        self._format = format.upper() if format else None
+        self._choice = choice or Choice()
+        self._find = self._finder()
 
-def prepare_output(folder: Path) -> None:
-    """Make `folder` and prove that a file can be made in it; raises UserError where it can't."""
-    probe = folder / temporary_name()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write into {folder} ({error.strerror}): choose another OUT") from error
-
-
-def name_in(format: str | None, key: str) -> str:
-    """The name of a photo's result: its key, with an ending of `format` added where it has another photo's.
-
-    No two keys give one name, whatever else there is: a.jpg in PNG is a.jpg.png, beside a.png, and a photo that is
-    called a.jpg.png itself gives a.jpg.png.png.
-    """
-    if format is None:
-        return key
-    stem, ending = os.path.splitext(key)
-    two_endings = os.path.splitext(stem)[1].lower() in FORMAT_OF_SUFFIX
-    return (
-        key if FORMAT_OF_SUFFIX.get(ending.lower()) == format and not two_endings else key + SUFFIX_OF[format]
-    )
-
-
-SUFFIX_OF = {format: suffix for suffix, format in reversed(FORMAT_OF_SUFFIX.items())}
-"""The first ending of each format."""
-
-
-def _plan_file(source: Path, target: str, format: str | None) -> Plan:
-    path = Path(target)
-    if path.is_dir() or target.endswith(("/", os.sep)):
-        path = path / name_in(format, source.name)
-    else:
-        of_ending = FORMAT_OF_SUFFIX.get(path.suffix.lower())
-        if format and of_ending and format != of_ending:
-            raise UserError(
-                f"{target} has the ending of {of_ending}: leave --format out, or give {format}'s ending"
-            )
-        format = format or of_ending
-    if _real(path) == _real(source):
-        raise UserError(f"{source} would be replaced by its own result: choose another OUT")
-    return Plan(path.parent, [Item(source.name, str(source.absolute()), str(path.absolute()), format)])
-
-
-def _plan_folder(source: Path, target: Path, format: str | None) -> Plan:
-    if target.exists() and not target.is_dir():
-        raise UserError(f"{target} is a file: for the photos of a folder give a folder as OUT")
-    real_source, real_target = _real(source), _real(target)
-    if real_source == real_target:
-        raise UserError(f"{source} would be replaced by its own results: choose another OUT")
-    found = Plan(target)
-    for key in _photos(source, real_target, found):
-        name = name_in(format, key)
-        result = target / name
-        if (real_target / name).is_relative_to(real_source) and not real_target.is_relative_to(real_source):
-            raise UserError(f"the result {result} would lie among the photos of {source}: choose another OUT")
-        found.items.append(Item(key, str((source / key).absolute()), str(result.absolute()), format))
-    if not found.items and not found.unreadable:
-        endings = " ".join(FORMAT_OF_SUFFIX)
-        raise UserError(f"no photos in {source} ({found.ignored} other files ignored): looked for {endings}")
-    return found
-
-
-def _photos(root: Path, out: Path, found: Plan) -> Iterator[str]:
-    """Keys below `root` in sorted order, without the folder `out`; what is passed over is counted in `found`."""
-    real_root = _real(root)
-
-    def unreadable(error: OSError) -> None:
-        key = os.path.relpath(error.filename, root)
-        found.unreadable.append((Path(key).as_posix(), f"the folder cannot be listed ({error.strerror})"))
-
-    for folder, folders, files in os.walk(root, onerror=unreadable):
-        relative = Path(folder).relative_to(root)
-        taken = []
-        for name in sorted(folders):
-            if _is_own(name) or os.path.islink(os.path.join(folder, name)):
-                found.ignored += 1
-            elif real_root / relative / name != out:
-                taken.append(name)
-        folders[:] = taken
-        for name in sorted(files):
-            if _is_photo(os.path.join(folder, name), name, real_root):
-                yield (relative / name).as_posix()
+    def __iter__(self) -> Iterator[Item]:
+        found = False
+        for item in self._find():
+            if self._choice.takes(item.key):
+                found = True
+                yield replace(item, target=name_in(self._format, item.target), format=self._format)
             else:
-                found.ignored += 1
+                self.ignored += 1
+        if not found:
+            endings = " ".join(FORMAT_OF_SUFFIX)
+            raise UserError(
+                f"no photos in {self._shown} ({self.ignored} other files ignored): looked for {endings}"
+            )
+
+    def _finder(self) -> Callable[[], Iterator[Item]]:
+        """How this kind of source is listed; all that can be refused at once is."""
+        name = self.source.rpartition("/")[2].lower()
+        if re.search(r"[*?\[]", self.source) and not storage.exists(self.source):
+            folder = self._of_pattern()
+            self._keep_apart(folder)
+            return lambda: self._matching(folder)
+        if name.endswith((*LISTS, ".parquet", ".tar")) and storage.is_file(self.source):
+            if name.endswith(".tar"):
+                self.root = self.source.rpartition("/")[0]
+                return lambda: self._in_tar(Entry(self.source, 0, ""), name)
+            return self._in_list if name.endswith(LISTS) else self._in_table
+        if "://" in self.source:
+            self._keep_apart(self.source)
+            return lambda: self._in_prefix(self.source)
+        if os.path.isdir(self.source):
+            self._keep_apart(self.source)
+            return lambda: self._in_folder(Path(self.source))
+        if os.path.exists(self.source):
+            raise UserError(f"{self._shown} is neither a photo nor a folder: give one of the two")
+        raise UserError(f"{self._shown} does not exist: give a photo or a folder of photos")
+
+    def _keep_apart(self, folder: str) -> None:
+        """Refuse an output whose results could take the place of the inputs below `folder`, their root."""
+        self.root = folder
+        source, target = _real(folder), _real(self.target)
+        if source == target:
+            raise UserError(f"{self._shown} would be replaced by its own results: choose another OUT")
+        if source.startswith(target.rstrip("/") + "/"):
+            raise UserError(
+                f"results could lie among the photos of {self._shown}, which is inside of OUT: choose another OUT"
+            )
+
+    # Each of these yields items whose target is the key as it is.
+
+    def _in_prefix(self, folder: str) -> Iterator[Item]:
+        for entry, key in self._entries(folder):
+            if is_photo(key.rpartition("/")[2]) and not any(map(is_hidden, key.split("/")[:-1])):
+                yield _item(entry, key)
+            else:
+                self.ignored += 1
+
+    def _entries(self, folder: str) -> Iterator[tuple[Entry, str]]:
+        """Every file below `folder` that is not a result, with its key."""
+        results = self.target + "/"
+        for entry in storage.list_entries(folder):
+            if not entry.uri.startswith(results):
+                yield entry, entry.uri.removeprefix(folder.rstrip("/") + "/")
+
+    def _of_pattern(self) -> str:
+        """The folder of a pattern: all that comes before its first part with a wildcard."""
+        parts = self.source.split("/")
+        first = next(i for i, part in enumerate(parts) if re.search(r"[*?\[]", part))
+        return "/".join(parts[:first]) or "/"
+
+    def _matching(self, folder: str) -> Iterator[Item]:
+        matches = re.compile(glob_translate(self.source)).match
+        for entry, key in self._entries(folder):
+            if not matches(entry.uri):
+                continue
+            if key.lower().endswith(".tar"):
+                yield from self._in_tar(entry, key)
+            else:
+                yield _item(entry, key)
+
+    def _in_folder(self, root: Path) -> Iterator[Item]:
+        real_root, results = os.path.realpath(root), os.path.realpath(self.target)
+        waiting = [""]
+        while waiting:
+            below = waiting.pop()
+            try:
+                with os.scandir(root / below) as entries:
+                    for entry in entries:
+                        key = f"{below}{entry.name}"
+                        if entry.is_dir(follow_symlinks=False):
+                            if os.path.join(real_root, key) == results:
+                                continue
+                            if not is_hidden(entry.name):
+                                waiting.append(f"{key}/")
+                                continue
+                        elif is_photo(entry.name) and _stays_in(entry, real_root):
+                            status = entry.stat()
+                            yield _item(Entry(entry.path, status.st_size, str(status.st_mtime_ns)), key)
+                            continue
+                        self.ignored += 1
+            except OSError as error:
+                if not below:
+                    raise UserError(
+                        f"{self._shown} cannot be listed ({error.strerror}): check its permissions"
+                    ) from error
+                reason = f"the folder cannot be listed ({error.strerror})"
+                yield Item(below.rstrip("/"), str(root / below), below.rstrip("/"), reason=reason)
+
+    def _in_tar(self, tar: Entry, key: str) -> Iterator[Item]:
+        """Members are found by their headers alone, and later read by where they lie."""
+        with storage.open_file(tar.uri, block_size=_HEADER_BYTES) as file:
+            try:
+                with storage.plainly(tar.uri, "read"), tarfile.open(fileobj=file, mode="r:") as opened:
+                    while (member := opened.next()) is not None:
+                        opened.members = []  # type: ignore[attr-defined]  # it would keep all of them
+                        if member.isreg() and is_photo(member.name.rpartition("/")[2]):
+                            name = f"{key}/{member.name}"
+                            yield Item(
+                                name, tar.uri, name, None, member.size, tar.version, member.offset_data
+                            )
+                        elif not member.isdir():
+                            self.ignored += 1
+            except tarfile.TarError as error:
+                yield Item(key, tar.uri, key, reason=f"it is no tar that can be read ({error})")
+
+    def _in_list(self) -> Iterator[Item]:
+        with storage.plainly(self.source, "read"), storage.open_file(self.source) as file:
+            for line in file:
+                named = os.fsdecode(line.strip())
+                if named:
+                    yield from self._named(named)
+
+    def _in_table(self) -> Iterator[Item]:
+        file_system, path = storage.arrow_file_system(self.source)
+        column = self._choice.column
+        try:
+            with storage.plainly(self.source, "read"), pq.ParquetFile(path, filesystem=file_system) as file:
+                if column not in file.schema_arrow.names:
+                    names = ", ".join(file.schema_arrow.names)
+                    raise UserError(f"{self._shown} has no column {column!r}: set --column to one of {names}")
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[column]):
+                    for named in batch[column].to_pylist():
+                        if named:
+                            yield from self._named(str(named))
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{self._shown} is no Parquet table ({str(error).splitlines()[0]})") from error
+
+    def _named(self, named: str) -> Iterator[Item]:
+        """One input of a list, whatever its ending; that it is there is seen when it is read."""
+        try:
+            uri = storage.absolute(named)
+        except UserError as error:
+            yield Item(named, named, named, reason=str(error))
+            return
+        yield Item(uri, uri, uri.partition("://")[2] or uri.lstrip("/"))
 
 
-def _is_photo(path: str, name: str, real_root: Path) -> bool:
-    if _is_own(name) or os.path.splitext(name)[1].lower() not in FORMAT_OF_SUFFIX:
+def prepare_output(target: str | Path) -> None:
+    """Prove that a file can be made in the folder `target`; raises `UserError` where it can't."""
+    folder = str(target)
+    probe = storage.join(folder, temporary_name())
+    if "://" not in folder and os.path.exists(folder) and not os.path.isdir(folder):
+        raise UserError(f"{folder} is a file: for the photos of a folder give a folder as OUT")
+    try:
+        storage.write_bytes(probe, b"")
+        storage.remove_file(probe)
+    except storage.StoreError:
+        raise
+    except UserError as error:
+        raise UserError(f"cannot write into {folder} ({error}): choose another OUT") from error
+
+
+def _item(entry: Entry, key: str) -> Item:
+    return Item(key, entry.uri, key, None, entry.size, entry.version)
+
+
+def _stays_in(entry: os.DirEntry[str], root: str) -> bool:
+    """Whether it is a file, and no link that leads out of `root`."""
+    if not entry.is_file():
         return False
-    if os.path.islink(path) and not _real(Path(path)).is_relative_to(real_root):
-        return False
-    return os.path.isfile(path)
+    return not entry.is_symlink() or os.path.realpath(entry.path).startswith(root.rstrip("/") + "/")
 
 
-def _is_own(name: str) -> bool:
-    return name.startswith(".") or name == OWN_FOLDER
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))
+def _real(uri: str) -> str:
+    return uri if "://" in uri else os.path.realpath(uri)

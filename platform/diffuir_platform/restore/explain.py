@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import rich.table
 
 from diffuir_core import Restorer
-from diffuir_core.imaging import ImageError, inspect
+from diffuir_core.errors import UserError
+from diffuir_core.imaging import inspect
 from diffuir_core.planning import Plan, pixels_of
 
-from .discovery import Item, plan
-from .job import check_device, checked_weights
-from .pipeline import read_file
+from .discovery import Inputs, Item
+from .job import check_device, is_single_photo, single_item
+from .names import printable
 from .settings import RestoreOptions
-from .summary import printable
+from .stages import read_input
+from .weights import fetch_weights
 
 SHOWN_AT_MOST = 100
 """Photos of a folder that are looked at."""
@@ -39,18 +42,25 @@ class Explanation:
     reason: str = ""
 
 
-def explain(source: str, target: str, options: RestoreOptions) -> tuple[Restorer, Iterator[Explanation], int]:
-    """The restorer that would be used, each of the first photos explained, and how many photos there are.
+def explain(
+    source: str, target: str, options: RestoreOptions
+) -> tuple[Restorer, Iterator[Explanation], bool]:
+    """The restorer that would be used, each of the first photos explained, and whether there are more.
 
     Writes nothing and starts no Ray. Raises UserError as `restore` does.
     """
-    work = plan(source, target, options.format)
-    options = options.model_copy(update={"weights": checked_weights(options.weights)})
+    weights = fetch_weights(options.weights)
     check_device(options)
-    restorer = options.restorer()
+    if is_single_photo(source):
+        found: Iterator[Item] = iter((single_item(source, target, options.format)[0],))
+    else:
+        found = iter(Inputs(source, target, options.format, options.choice))
+    first = list(islice(found, SHOWN_AT_MOST))
+    with weights.as_file() as file:
+        restorer = options.restorer(file)
     per_pixel = seconds_per_pixel(restorer)
-    shown = work.items[:SHOWN_AT_MOST]
-    return restorer, (_explained(item, restorer, per_pixel) for item in shown), len(work.items)
+    more = next(found, None) is not None
+    return restorer, (_explained(item, restorer, per_pixel) for item in first), more
 
 
 def seconds_per_pixel(restorer: Restorer) -> float:
@@ -64,11 +74,9 @@ def seconds_per_pixel(restorer: Restorer) -> float:
 
 def _explained(item: Item, restorer: Restorer, per_pixel: float) -> Explanation:
     try:
-        header = inspect(read_file(item.source))
-    except ImageError as error:
-        return Explanation(item.key, reason=str(error))
-    except OSError as error:
-        return Explanation(item.key, reason=f"it cannot be read ({error.strerror or error})")
+        header = inspect(read_input(item))
+    except UserError as error:
+        return Explanation(item.key, reason=item.reason or str(error))
     how = restorer.plan(header.height, header.width)
     seconds = per_pixel * pixels_of(how, header.height, header.width)
     format = header.format if item.format is None else f"{header.format} to {item.format}"

@@ -1,265 +1,210 @@
-"""Photos through Ray Data: read and decode, restore, encode and write, a status each.
+"""Photos through Ray: tasks that read, processes that hold a model each, tasks that write, all at the same time.
 
-Three stages that run at the same time: tasks that read, processes that hold a model each, tasks that write.
-Pixels pass between them inside Ray; only the small status rows reach the driver.
+Photos travel in parcels of about a second's work. The driver keeps a bounded number of parcels on the way, so that
+neither its memory nor a worker's grows with the number of photos; pixels pass between the stages inside Ray's
+object store and never through the driver.
+
+Ray's tasks and actors, and not Ray Data: its source must be known before it starts, while a listing of ten million
+keys is not; a batch that kills its process ends a Ray Data job, or comes back for ever; and a node's death without
+CPUs to spare made it wait for ever. Here a lost parcel comes back to the driver, which tries it again in smaller
+parcels, then alone, and at last gives up on the one photo that does it.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-import stat
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
+import ray
 
 from diffuir_core.errors import UserError
-from diffuir_core.files import replacing
-from diffuir_core.imaging import (
-    DEFAULT_LIMITS,
-    ExifPolicy,
-    Image,
-    ImageError,
-    Pixels,
-    check_bytes,
-    decode,
-    encode,
-)
 
-from ..runtime import Resources
 from .discovery import Item
+from .models import Model, Models
 from .settings import RestoreOptions
-from .summary import Status
+from .stages import Photo, read, write
 
-if TYPE_CHECKING:
-    from diffuir_core.restorer import Restoration
-
-# Keys and paths travel as bytes: a file's name need not be text.
-_MANIFEST = pa.schema(
-    [("key", pa.binary()), ("source", pa.binary()), ("target", pa.binary()), ("format", pa.string())]
-)
-_PHOTO = pa.schema(
-    [
-        ("key", pa.binary()),
-        ("target", pa.binary()),
-        ("format", pa.string()),
-        ("image", pa.large_binary()),
-        ("reason", pa.string()),
-        ("precision", pa.string()),
-        ("seconds", pa.float64()),
-    ]
-)
-_STATUS = pa.schema(
-    [
-        ("key", pa.binary()),
-        ("reason", pa.string()),
-        ("notes", pa.string()),
-        ("precision", pa.string()),
-        ("seconds", pa.float64()),
-    ]
-)
-
-_BLOCK_BYTES = 16 * 2**20
-"""A stage hands on what it has once it has this much."""
+SECONDS_OF_A_PARCEL = 1.0
+"""Of work, in all stages together; what a model takes up at once."""
+MOST_PHOTOS = 256
+MOST_BYTES = 8 * 2**20
+"""Of encoded photos in a parcel, unless a single one has more."""
+PIECES = 8
+"""That a lost parcel is tried again in."""
+MOST_LOST = 20
+"""How often nodes may die under one photo, which is none of its doing."""
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
-class RestoresPixels(Protocol):
-    """The part of `diffuir_core.Restorer` that is used here."""
+@dataclass(frozen=True)
+class Parcel:
+    """Photos that go through the stages together."""
 
-    def restorations(self, images: Sequence[np.ndarray]) -> list[Restoration]:
-        """uint8 (H, W, 3) arrays -> restored ones of the same shapes, and how."""
+    items: tuple[Item, ...]
+    alone: bool = False
+    """Whether nothing else is with it in its processes, so that if one dies it was this photo's doing."""
+    deaths: int = 0
+    """Of processes that it was alone in."""
+    lost: int = 0
+    """How often it did not come back, for whatever reason."""
 
 
-def restored(items: Sequence[Item], options: RestoreOptions, resources: Resources) -> Iterator[Status]:
-    """Restore and write all `items`, yielding a status for each as it is done, in no fixed order.
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one photo, and at which attempt."""
 
-    Needs a running Ray. Raises UserError where the process that holds a model dies.
+    photo: Photo
+    attempt: int
+
+
+class Pipeline:
+    """Restores what it is given into the folder `target`, a URI.
+
+    attempts: deaths of its own process after which a photo is given up.
     """
-    import ray
-    import ray.data
 
-    ray.data.DataContext.get_current().target_max_block_size = _BLOCK_BYTES
-    models = ray.data.ActorPoolStrategy(size=resources.models)
-    tasks = ray.data.TaskPoolStrategy(size=resources.io_tasks)
-    statuses = (
-        ray.data.from_arrow(_manifest(items))
-        .map_batches(
-            read_photos,
-            fn_kwargs={"exif": options.exif, "truncated": options.truncated},
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=tasks,
-        )
-        .map_batches(
-            Model,
-            fn_constructor_args=(options, resources.model_threads),
-            batch_size=options.batch_size,
-            batch_format="pyarrow",
-            compute=models,
-            num_cpus=resources.model_cpus,
-            num_gpus=resources.model_gpus,
-            ray_remote_args_fn=_never_again,
-        )
-        .map_batches(
-            write_photos,
-            fn_kwargs={"quality": options.quality},
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=tasks,
-        )
-    )
-    try:
-        for batch in statuses.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for row in batch.to_pylist():
-                yield Status(
-                    key=os.fsdecode(row["key"]),
-                    failed=row["reason"] is not None,
-                    reason=row["reason"] or "",
-                    notes=row["notes"],
-                    precision=row["precision"],
-                    seconds=row["seconds"],
-                )
-    except ray.exceptions.ActorDiedError as error:
-        raise UserError(_why_it_died(error)) from error
+    def __init__(self, target: str, options: RestoreOptions, models: Models) -> None:
+        self._target = target
+        self._options = options
+        self._models = models
+        self._seconds_of_a_photo = SECONDS_OF_A_PARCEL
+        self._again: deque[Parcel] = deque()
+        self._under_way: dict[Any, tuple[int, Parcel, Model]] = {}
+        self._numbers = count()
+        # A crash must come back to the driver at once, which knows better what to try again.
+        once = {"max_retries": 0, "num_cpus": 1}
+        self._read = ray.remote(read).options(**once, scheduling_strategy="SPREAD")
+        self._write = ray.remote(write).options(**once)
 
+    def outcomes(self, items: Iterator[Item | None]) -> Iterator[Outcome]:
+        """An outcome for each of `items`, as they come, in no fixed order.
 
-def _why_it_died(error: Exception) -> str:
-    if "creation task" in str(error):
-        return f"the model could not be loaded where it was to run: {str(error).splitlines()[-1]}"
-    return (
-        "the process that holds the model died, most often for want of memory: "
-        "what is written stays; restore fewer or smaller photos at once (--batch-size 1)"
-    )
+        items: None where there is none yet and others follow, so that a slow listing does not hold up what is on
+        the way. Raises `UserError` where the model cannot be loaded, or the store as a whole does not answer.
+        """
+        waiting: deque[Item] = deque()
+        ended = False
+        while not (ended and not waiting and not self._again and not self._under_way):
+            self._models.keep_up()
+            ended = ended or self._fill(waiting, items)
+            while (parcel := self._next(waiting, ended)) is not None:
+                model = self._models.for_parcel(parcel.alone)
+                if model is None:
+                    self._again.appendleft(parcel)
+                    break
+                self._send(parcel, model)
+            if ended and not waiting and not self._again:
+                self._models.release_idle()
+            yield from self._arrived()
 
+    def _fill(self, waiting: deque[Item], items: Iterator[Item | None]) -> bool:
+        """Take items until there are enough for the next parcels; whether there are no more."""
+        while len(waiting) < 2 * MOST_PHOTOS:
+            item = next(items, False)
+            if item is False:
+                return True
+            if item is None:
+                return False
+            waiting.append(item)  # type: ignore[arg-type]
+        return False
 
-def _never_again() -> dict[str, int]:
-    """Ray's own default brings a process that dies of a photo back for ever, with the same photo.
+    def _next(self, waiting: deque[Item], ended: bool) -> Parcel | None:
+        """The parcel to send next."""
+        if self._again:
+            return self._again.popleft()
+        size = min(MOST_PHOTOS, self._options.batch_size or MOST_PHOTOS)
+        size = max(1, min(size, int(SECONDS_OF_A_PARCEL / self._seconds_of_a_photo)))
+        if ended:  # the last ones are shared out
+            size = max(1, min(size, len(waiting) // max(len(self._models), 1)))
+        items: list[Item] = []
+        held = 0
+        while waiting and len(items) < size:
+            held += waiting[0].size or MOST_BYTES // 2
+            if items and held > MOST_BYTES:
+                break
+            items.append(waiting.popleft())
+        return Parcel(tuple(items)) if items else None
 
-    That this is a function also keeps Ray from moving the reading into the model's process.
-    """
-    return {"max_restarts": 0, "max_task_retries": 0}
+    def _send(self, parcel: Parcel, model: Model) -> None:
+        options = self._options
+        photos = self._read.remote(parcel.items, options.exif, options.truncated)
+        restored = model.actor.restore.remote(photos)
+        number = next(self._numbers)
+        model.parcels.add(number)
+        model.alone = parcel.alone
+        self._under_way[self._write.remote(restored, self._target, options.quality)] = (number, parcel, model)
 
-
-def _manifest(items: Sequence[Item]) -> list[pa.Table]:
-    """The items in blocks, small enough that stages overlap and that the last ones are shared out."""
-    size = min(max(len(items) // 256, 1), 16)
-    blocks = (items[start : start + size] for start in range(0, len(items), size))
-    return [
-        pa.table(
-            {
-                "key": [os.fsencode(item.key) for item in block],
-                "source": [os.fsencode(item.source) for item in block],
-                "target": [os.fsencode(item.target) for item in block],
-                "format": [item.format for item in block],
-            },
-            schema=_MANIFEST,
-        )
-        for block in blocks
-    ]
-
-
-def read_photos(manifest: pa.Table, exif: ExifPolicy, truncated: bool) -> Iterator[pa.Table]:
-    """Manifest rows -> rows with a decoded image, or with the reason why there is none."""
-    for row in manifest.to_pylist():
-        started = time.perf_counter()
-        image, reason = None, None
-        try:
-            decoded = decode(read_file(os.fsdecode(row["source"])), exif=exif, truncated=truncated)
-            image = pickle.dumps(decoded, protocol=5)
-        except ImageError as error:
-            reason = str(error)
-        except OSError as error:
-            reason = f"it cannot be read ({error.strerror or error})"
-        values = {"key": row["key"], "target": row["target"], "format": row["format"], "image": image}
-        yield _photo_rows([values | {"reason": reason, "seconds": time.perf_counter() - started}])
-
-
-class Model:
-    """One restorer in a process of its own; batches of photos in, batches of photos out."""
-
-    def __init__(self, options: RestoreOptions, threads: int | None) -> None:
-        import torch
-
-        if threads is not None:
-            # Ray allows a process as many threads as the CPUs it asked for, and locally those are logical ones.
-            torch.set_num_threads(threads)
-        self._restorer = options.restorer()
-
-    def __call__(self, photos: pa.Table) -> pa.Table:
-        rows = photos.to_pylist()
-        started = time.perf_counter()
-        images = {i: pickle.loads(row["image"]) for i, row in enumerate(rows) if row["image"] is not None}
-        results = restore_each(self._restorer, [image.pixels for image in images.values()])
-        share = (time.perf_counter() - started) / max(len(images), 1)
-        for (i, image), result in zip(images.items(), results, strict=True):
-            rows[i] |= {"seconds": rows[i]["seconds"] + share, "precision": self._restorer.precision}
-            if isinstance(result, str):
-                rows[i] |= {"image": None, "reason": result}
-            else:
-                rows[i]["image"] = pickle.dumps(with_restored(image, result), protocol=5)
-        return _photo_rows(rows)
-
-
-def with_restored(image: Image, restoration: Restoration) -> Image:
-    """The photo with its restored pixels, and a note where it was restored in tiles."""
-    restored = image.with_pixels(restoration.pixels)
-    if restoration.tiling is None:
-        return restored
-    return replace(restored, notes=(*restored.notes, f"restored in {restoration.tiling}"))
-
-
-def restore_each(restorer: RestoresPixels, images: Sequence[Pixels]) -> list[Restoration | str]:
-    """The restored images, or for one that the restorer fails on the reason; the others do not suffer for it."""
-    if not images:
-        return []
-    try:
-        return list(restorer.restorations(images))
-    except Exception as error:  # noqa: BLE001 - whatever the model raises, it is this batch's and no more
-        if len(images) == 1:
-            text = " ".join(str(error).split())[:200]
-            return [f"the restorer failed on it ({type(error).__name__}: {text})"]
-    return [result for image in images for result in restore_each(restorer, [image])]
-
-
-def write_photos(photos: pa.Table, quality: int) -> Iterator[pa.Table]:
-    """Rows with a restored image -> the files, and a status row for each."""
-    for row in photos.to_pylist():
-        started = time.perf_counter()
-        reason, notes = row["reason"], ""
-        if row["image"] is not None:
-            image: Image = pickle.loads(row["image"])
-            notes = "; ".join(image.notes)
+    def _arrived(self) -> Iterator[Outcome]:
+        """What has come back by now, or soon does."""
+        if not self._under_way:
+            time.sleep(SECONDS_BETWEEN_LOOKS / 10)
+            return
+        done, _ = ray.wait(list(self._under_way), timeout=SECONDS_BETWEEN_LOOKS)
+        more, _ = ray.wait(list(self._under_way), num_returns=len(self._under_way), timeout=0)
+        for reference in more or done:
+            number, parcel, model = self._under_way.pop(reference)
+            model.parcels.discard(number)
+            model.alone = False
             try:
-                write_whole(Path(os.fsdecode(row["target"])), encode(image, row["format"], quality))
-            except ImageError as error:
-                reason = str(error)
-            except OSError as error:
-                reason = f"its result cannot be written ({error.strerror or error})"
-        seconds = row["seconds"] + time.perf_counter() - started
-        status = {name: row[name] for name in ("key", "precision")}
-        status |= {"reason": reason, "notes": notes, "seconds": seconds}
-        yield pa.Table.from_pylist([status], schema=_STATUS)
+                photos = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                yield from self._lost(parcel, model, error)
+                continue
+            self._learn(photos)
+            for photo in photos:
+                if photo.unreachable:
+                    raise UserError(f"{photo.reason}; what is written stays, and the same command goes on")
+                if photo.postponed:
+                    self._again.append(Parcel((photo.item,)))
+                else:
+                    yield Outcome(photo, 1 + parcel.lost)
+
+    def _learn(self, photos: Sequence[Photo]) -> None:
+        """How long a photo takes, from those that came last."""
+        seconds = sum(p.seconds_read + p.seconds_restore + p.seconds_write for p in photos) / len(photos)
+        self._seconds_of_a_photo += 0.3 * (seconds - self._seconds_of_a_photo)
+
+    def _lost(self, parcel: Parcel, model: Model, error: Exception) -> Iterator[Outcome]:
+        """A process died under a parcel: try it again, or give its photo up."""
+        if isinstance(error, ray.exceptions.RayTaskError) and not isinstance(
+            error.cause, ray.exceptions.RayError
+        ):
+            raise error  # a fault of this program
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        if isinstance(cause, ray.exceptions.ActorDiedError | ray.exceptions.ActorUnavailableError):
+            self._models.lost(model)
+        parcel = replace(parcel, lost=parcel.lost + 1)
+        if parcel.alone and not is_the_nodes_doing(cause):
+            parcel = replace(parcel, deaths=parcel.deaths + 1)
+        if parcel.deaths >= self._options.attempts or parcel.lost >= MOST_LOST:
+            reason = (
+                f"the process that was to restore it died {parcel.deaths or parcel.lost} times ({why(cause)})"
+            )
+            yield Outcome(Photo(item=parcel.items[0], reason=reason), parcel.lost)
+        elif len(parcel.items) == 1:
+            self._again.append(replace(parcel, alone=True))
+        else:
+            size = -(-len(parcel.items) // PIECES)
+            starts = range(0, len(parcel.items), size)
+            self._again.extend(replace(parcel, items=parcel.items[i : i + size]) for i in starts)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file by a rename."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+def is_the_nodes_doing(error: BaseException | None) -> bool:
+    """Whether a process is gone because its node is, or data because where it lay is."""
+    gone = (
+        ray.exceptions.NodeDiedError,
+        ray.exceptions.ObjectLostError,
+        ray.exceptions.ActorUnavailableError,
+    )
+    return isinstance(error, gone) or "node" in str(error).partition("\n")[0].lower()
 
 
-def read_file(path: str) -> bytes:
-    """A photo's bytes; raises ImageError for what is no file of an allowed size, and OSError."""
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError("it is not a regular file")
-    check_bytes(status.st_size, DEFAULT_LIMITS)
-    return Path(path).read_bytes()
-
-
-def _photo_rows(rows: list[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=_PHOTO)
+def why(error: BaseException | None) -> str:
+    """The kind of a death, for a person."""
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "memory ran out"
+    return "killed or crashed"

@@ -2,68 +2,66 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field
+
+from .ledger import Row, from_text
+from .names import printable
+from .stages import Photo
 
 NAMED_AT_MOST = 1000
 """Failures and notes kept by name, so that a summary does not grow with the number of photos."""
 
 
-@dataclass(frozen=True)
-class Status:
-    """What came of one photo."""
-
-    key: str
-    failed: bool
-    reason: str
-    """Why it failed, one sentence; empty where it did not."""
-    notes: str
-    """What could not be kept of what the photo carried, and whether it was restored in tiles; empty where there is
-    nothing to say."""
-    precision: str | None
-    """Of the model's arithmetic; None where the photo did not get that far."""
-    seconds: float
-    """Time spent on it: reading, its share of its batch in the model, and writing."""
-
-
 @dataclass
 class Summary:
-    """Counts and reasons of one run, built up from its statuses."""
+    """Counts and reasons of one run, built up as its photos are finished."""
 
     target: str
     ignored: int = 0
     done: int = 0
+    skipped: int = 0
+    """Done by an earlier run."""
     failures: int = 0
+    failed_before: int = 0
+    """Of the failures, those of an earlier run, which were not tried again."""
     failed: dict[str, str] = field(default_factory=dict)
     """Key to reason, the first NAMED_AT_MOST of them."""
     noted: dict[str, str] = field(default_factory=dict)
     """Key to note, the first NAMED_AT_MOST of them."""
     precisions: set[str] = field(default_factory=set)
     """What the models ran in, one and the same unless machines differ."""
+    pixels: int = 0
+    """Restored."""
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
 
-    def add(self, status: Status) -> None:
-        """Count one photo."""
-        if status.failed:
-            self.fail(status.key, status.reason)
-        else:
-            self.done += 1
-        if status.precision is not None:
-            self.precisions.add(status.precision)
-        if status.notes and len(self.noted) < NAMED_AT_MOST:
-            self.noted[status.key] = status.notes
+    def add(self, row: Row) -> None:
+        """Count one photo that was finished now."""
+        pixels = (row.width or 0) * (row.height or 0)
+        self._count(from_text(row.key), row.reason, row.notes, row.precision, pixels)
 
-    def fail(self, key: str, reason: str) -> None:
-        """Count one failure."""
-        self.failures += 1
-        if len(self.failed) < NAMED_AT_MOST:
-            self.failed[key] = reason
+    def add_photo(self, photo: Photo) -> None:
+        """Count one photo of which no ledger is kept."""
+        pixels = (photo.width or 0) * (photo.height or 0)
+        self._count(photo.item.key, photo.reason, photo.notes, photo.precision, pixels)
+
+    def skip(self, row: Row) -> None:
+        """Count one photo that an earlier run finished."""
+        if row.status == "done":
+            self.skipped += 1
+        else:
+            self.failed_before += 1
+            self._fail(from_text(row.key), str(row.reason))
 
     def finish(self) -> None:
         """Stop the clock."""
         self.seconds = time.monotonic() - self.started
+
+    @property
+    def finished(self) -> int:
+        """Photos of which it is known what came of them."""
+        return self.done + self.skipped + self.failures
 
     @property
     def exit_code(self) -> int:
@@ -72,29 +70,45 @@ class Summary:
 
     def lines(self) -> list[str]:
         """The summary as a person reads it, a line each."""
-        total = self.done + self.failures
         rate = f", {self.done / self.seconds:.2f} images/s" if self.done and self.seconds else ""
         how = f", {' and '.join(sorted(self.precisions))}" if self.precisions else ""
-        lines = [
-            f"restored {self.done} of {_photos(total)} into {self.target} ({self.seconds:.1f} s{rate}{how})"
-        ]
+        total = _photos(self.finished - self.skipped)
+        lines = [f"restored {self.done} of {total} into {self.target} ({self.seconds:.1f} s{rate}{how})"]
+        if self.skipped:
+            lines.append(f"skipped {_photos(self.skipped)} that an earlier run had done")
         if self.ignored:
             lines.append(
-                f"ignored {self.ignored} other files (other endings, hidden, or links out of the folder)"
+                f"ignored {self.ignored} other files "
+                "(other endings, hidden, not chosen, or links out of the folder)"
             )
         lines += [f"note: {printable(key)}: {note}" for key, note in self.noted.items()]
         if self.failures:
-            lines.append(f"failed: {self.failures}")
+            before = f", {self.failed_before} of them in an earlier run" if self.failed_before else ""
+            lines.append(f"failed: {self.failures}{before}")
             lines += [f"  {printable(key)}: {reason}" for key, reason in self.failed.items()]
             if self.failures > len(self.failed):
                 lines.append(f"  and {self.failures - len(self.failed)} more")
+            if self.failed_before:
+                lines.append("--retry-failed tries them again")
         return lines
 
+    def _count(
+        self, key: str, reason: str | None, notes: str | None, precision: str | None, pixels: int
+    ) -> None:
+        if reason is not None:
+            self._fail(key, reason)
+        else:
+            self.done += 1
+            self.pixels += pixels
+        if precision is not None:
+            self.precisions.add(precision)
+        if notes and len(self.noted) < NAMED_AT_MOST:
+            self.noted[key] = notes
 
-def printable(key: str) -> str:
-    """A key as one line of valid text: names on disk may hold line breaks and bytes that are no text."""
-    text = os.fsencode(key).decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    def _fail(self, key: str, reason: str) -> None:
+        self.failures += 1
+        if len(self.failed) < NAMED_AT_MOST:
+            self.failed[key] = reason
 
 
 def _photos(count: int) -> str:

@@ -62,7 +62,10 @@ def train(config: TrainConfig, overwrite: bool = False, parent: str | None = Non
         f"run {config.name}: {config.steps} steps in {folder}; MLflow: {tracker.address} run {tracker.run_id}"
     )
     with _closing(tracker):
-        with ray_session(config.address, least_cpus=cpus_of(config)), printed_points(config.steps) as points:
+        with (
+            ray_session(config.address, least_cpus=cpus_of(config), data=True),
+            printed_points(config.steps) as points,
+        ):
             setup = {
                 "config": config,
                 "sources": ray.put(sources),

@@ -98,7 +98,7 @@ def _train_all(config: SweepConfig, points: Sequence[SweepPoint], parent: str) -
     if not points:
         return
     limit = min(len(points), config.at_once or _local_room(config.train) or len(points))
-    with ray_session(config.train.address, least_cpus=limit * cpus_of(config.train)):
+    with ray_session(config.train.address, least_cpus=limit * cpus_of(config.train), data=True):
         yield from _side_by_side(deque(points), limit, parent)
 
 

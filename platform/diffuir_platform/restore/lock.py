@@ -1,0 +1,131 @@
+"""One job for one output: a lock below `_diffuir/` that its holder renews, and that is taken from a dead one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from typing import Any, Self
+
+import psutil
+
+from diffuir_core.errors import UserError
+
+from .. import storage
+
+FILE = "lock.json"
+SECONDS_BETWEEN_BEATS = 5.0
+SECONDS_OF_SILENCE = 20.0
+"""After which its holder counts as dead."""
+
+
+class Lock:
+    """Held by one process at a time, of all that can reach the folder; a context manager.
+
+    Raises `UserError` on entering where another job holds it, which can take SECONDS_OF_SILENCE to be seen: a
+    holder on another machine is dead when its beats stop, one on this machine when its process is gone.
+    """
+
+    def __init__(self, folder: str, output: str) -> None:
+        self._uri = storage.join(folder, FILE)
+        self._output = output
+        self._mine = {
+            "id": uuid.uuid4().hex,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "created": psutil.Process().create_time(),
+        }
+        self._ended = threading.Event()
+        self._beating: threading.Thread | None = None
+        self._lost: str | None = None
+
+    def __enter__(self) -> Self:
+        while not storage.write_new(self._uri, self._beat()):
+            self._wait_until_dead()
+            storage.remove_file(self._uri)
+        self._beating = threading.Thread(target=self._beat_on, daemon=True, name="diffuir-lock")
+        self._beating.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._beating is not None:
+            self._beating.join()
+        if self._lost is None:
+            storage.remove_file(self._uri)
+
+    def check(self) -> None:
+        """Raise `UserError` where another job took the lock: this process was silent for too long."""
+        if self._lost is not None:
+            raise UserError(
+                f"another job ({self._lost}) took over {self._output}, for this one was silent: stopped"
+            )
+
+    def _beat(self) -> bytes:
+        return json.dumps({**self._mine, "time": time.time()}).encode()
+
+    def _wait_until_dead(self) -> None:
+        """Return once the holder is dead; raise `UserError` as soon as it is seen to live."""
+        first = self._holder()
+        deadline = time.monotonic() + SECONDS_OF_SILENCE
+        while first is not None and not _is_gone(first):
+            if _lives_here(first):
+                raise UserError(self._held_by(first))
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(0.5)
+            now = self._holder()
+            if now is not None and now != first:
+                raise UserError(self._held_by(now))
+            if now is None:
+                return
+
+    def _holder(self) -> dict[str, Any] | None:
+        try:
+            found = json.loads(storage.read_bytes(self._uri))
+        except (storage.NotThere, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _held_by(self, holder: dict[str, Any]) -> str:
+        return (
+            f"another job restores into {self._output} ({_named(holder)}): wait until it is done, stop it, "
+            "or choose another OUT"
+        )
+
+    def _beat_on(self) -> None:
+        while not self._ended.wait(SECONDS_BETWEEN_BEATS):
+            try:
+                holder = self._holder()
+                if holder is not None and holder["id"] != self._mine["id"]:
+                    self._lost = _named(holder)
+                    return
+                storage.write_bytes(self._uri, self._beat())
+            except (UserError, KeyError):
+                # The store does not answer: it will say so to the job itself, and the next beat may come through.
+                continue
+
+
+def _lives_here(holder: dict[str, Any]) -> bool:
+    return holder.get("host") == socket.gethostname() and not _is_gone(holder)
+
+
+def _is_gone(holder: dict[str, Any]) -> bool:
+    """Whether it was a process of this machine that no longer runs."""
+    if holder.get("host") != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(int(holder["pid"]))
+        return (
+            abs(process.create_time() - float(holder["created"])) > 1
+            or process.status() == psutil.STATUS_ZOMBIE
+        )
+    except (psutil.NoSuchProcess, KeyError, ValueError):
+        return True
+
+
+def _named(holder: dict[str, Any]) -> str:
+    return f"process {holder.get('pid')} on {holder.get('host')}"

@@ -1,0 +1,124 @@
+"""What a run leaves for people: `report.json`, and `report.html`, which needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from diffuir_core.errors import UserError
+from diffuir_core.imaging import Pixels, decode
+
+from .. import storage
+from .discovery import Inputs, Item
+from .ledger import Ledger, Row, from_text
+from .names import printable
+from .record import Record
+from .stages import read_input
+from .summary import Summary
+
+JSON_FILE, HTML_FILE = "report.json", "report.html"
+BINS = 60
+"""Of the throughput over time."""
+SLOWEST, FAILED, GALLERY = 10, 200, 8
+SIDE = 360
+"""Largest side of a picture of the gallery, in pixels."""
+TEMPLATE = Path(__file__).parent / "report.html.jinja"
+
+
+def write_report(
+    folder: str, inputs: Inputs, ledger: Ledger, summary: Summary, record: Record, began: int
+) -> None:
+    """Write both files into `folder`; began: when the run did, as `ledger.now` says it."""
+    figures = report(inputs, ledger, summary, record, began)
+    storage.write_bytes(storage.join(folder, JSON_FILE), json.dumps(figures, indent=1).encode())
+    storage.write_bytes(storage.join(folder, HTML_FILE), page(figures, gallery(inputs, ledger)).encode())
+
+
+def report(inputs: Inputs, ledger: Ledger, summary: Summary, record: Record, began: int) -> dict[str, Any]:
+    """The figures: of this run, and of the whole output with what earlier runs made of it."""
+    bins = ledger.throughput(began, BINS)
+    return {
+        "input": inputs.source,
+        "output": inputs.target,
+        "began": datetime.fromtimestamp(began / 1000, UTC).isoformat(timespec="seconds"),
+        "settings": record.settings,
+        "fingerprint": record.fingerprint,
+        "run": {
+            "seconds": round(summary.seconds, 3),
+            "done": summary.done,
+            "failed": summary.failures - summary.failed_before,
+            "skipped": summary.skipped + summary.failed_before,
+            "ignored": summary.ignored,
+            "images_per_second": round(summary.done / summary.seconds, 4) if summary.seconds else 0,
+            "megapixels_per_second": round(summary.pixels / 1e6 / summary.seconds, 4)
+            if summary.seconds
+            else 0,
+            "precisions": sorted(summary.precisions),
+            "throughput": [{"second": round(second, 3), "photos": photos} for second, photos in bins],
+        },
+        "output_holds": {
+            "done": ledger.count("done"),
+            "failed": ledger.count("failed"),
+            **{name: round(value, 3) for name, value in ledger.totals().items()},
+        },
+        "slowest": [_shown(row) for row in ledger.slowest(SLOWEST)],
+        "failed": [_shown(row) for row in ledger.failures(FAILED)],
+    }
+
+
+def gallery(inputs: Inputs, ledger: Ledger) -> list[dict[str, str]]:
+    """Some photos before and after, as data: URIs; those that can't be shown any more are left out."""
+    shown = []
+    for row in ledger.sample(GALLERY):
+        source = Item(row.key, from_text(row.source), "", None, row.source_bytes, None, row.offset)
+        try:
+            before = decode(read_input(source), truncated=True).pixels
+            after = decode(storage.read_bytes(storage.join(inputs.target, from_text(row.target)))).pixels
+        except UserError:
+            continue
+        shown.append(
+            {"key": printable(from_text(row.key)), "before": _picture(before), "after": _picture(after)}
+        )
+    return shown
+
+
+def page(figures: dict[str, Any], pictures: list[dict[str, str]]) -> str:
+    """The report as HTML; every name in it is escaped."""
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    peak = max((one["photos"] for one in figures["run"]["throughput"]), default=0)
+    return template.render(figures | {"pictures": pictures, "peak": peak, "bins": BINS, "listed": FAILED})
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    return {
+        "key": printable(from_text(row.key)),
+        "reason": row.reason,
+        "width": row.width,
+        "height": row.height,
+        "attempt": row.attempt,
+        "seconds": {
+            stage: round(value, 4)
+            for stage, value in (
+                ("read", row.seconds_read),
+                ("restore", row.seconds_restore),
+                ("write", row.seconds_write),
+            )
+        },
+    }
+
+
+def _picture(pixels: Pixels) -> str:
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture.thumbnail((SIDE, SIDE))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,83 @@
+"""`diffuir restore --verify`: what is in an output, against its ledger."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+from diffuir_core.errors import UserError
+
+from .. import storage
+from .ledger import Ledger, Row, as_text, from_text
+from .names import OWN_FOLDER, printable
+
+READERS = 32
+NAMED_AT_MOST = 1000
+
+
+@dataclass
+class Verified:
+    """What a check found. wrong: key to reason, the first NAMED_AT_MOST."""
+
+    right: int = 0
+    failed: int = 0
+    """Inputs that have no result, as the ledger says."""
+    bad: int = 0
+    wrong: dict[str, str] = field(default_factory=dict)
+    unknown: int = 0
+    """Files that the ledger does not know."""
+
+    def lines(self) -> list[str]:
+        """For a person, a line each."""
+        lines = [f"{self.right:,} results are as the ledger says, {self.bad:,} are not"]
+        lines += [f"  {printable(key)}: {reason}" for key, reason in self.wrong.items()]
+        if self.failed:
+            lines.append(f"{self.failed:,} inputs failed and have no result")
+        if self.unknown:
+            lines.append(f"{self.unknown:,} other files lie in the output, which the ledger does not know")
+        return lines
+
+
+def verify(target: str) -> Verified:
+    """Read every result of the output `target` and compare its hash; raises `UserError` where it has no ledger."""
+    target = storage.absolute(target)
+    found = Verified()
+    with Ledger(storage.join(target, OWN_FOLDER)) as ledger, ThreadPoolExecutor(READERS) as readers:
+        if not ledger.load():
+            raise UserError(f"{target} has no ledger: nothing was restored into it, or a single photo")
+        found.failed = ledger.count("failed")
+        for row, reason in _checked(ledger.rows("done"), target, readers):
+            if reason is None:
+                found.right += 1
+                continue
+            found.bad += 1
+            if len(found.wrong) < NAMED_AT_MOST:
+                found.wrong[from_text(row.key)] = reason
+        prefix = target.rstrip("/") + "/"
+        names = ((uri.removeprefix(prefix), size) for uri, size in storage.list_files(target))
+        own = f"{OWN_FOLDER}/"
+        ledger.note_present((as_text(name), size) for name, size in names if not name.startswith(own))
+        found.unknown = ledger.count_unknown()
+    return found
+
+
+def _checked(
+    rows: Iterable[Row], target: str, readers: ThreadPoolExecutor
+) -> Iterator[tuple[Row, str | None]]:
+    rows = iter(rows)
+    while batch := list(islice(rows, 8 * READERS)):
+        yield from zip(batch, readers.map(lambda row: _reason(row, target), batch), strict=True)
+
+
+def _reason(row: Row, target: str) -> str | None:
+    """Why a result is not as its row says; None where it is."""
+    try:
+        data = storage.read_bytes(storage.join(target, from_text(row.target)))
+    except storage.NotThere:
+        return "its result is missing"
+    if hashlib.sha256(data).hexdigest() != row.sha256:
+        return "its result was changed"
+    return None

@@ -1,0 +1,79 @@
+"""The weights of a restore, wherever they lie: fetched and checked once, by the driver."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffuir_core.errors import UserError
+from diffuir_core.weights import PRETRAINED, open_weights
+
+from .. import storage
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights file's bytes. Inside Ray they are sent to each node once."""
+
+    name: str
+    """Of the file; its ending tells a release's."""
+    data: bytes | None
+    """None for those that ship, which every node has."""
+    sha256: str
+
+    @contextmanager
+    def as_file(self) -> Iterator[Path | None]:
+        """A file of them for as long as the block lasts; None for those that ship."""
+        if self.data is None:
+            yield None
+            return
+        with tempfile.TemporaryDirectory(prefix="diffuir-") as folder:
+            file = Path(folder) / self.name
+            file.write_bytes(self.data)
+            yield file
+
+
+def fetch_weights(named: str | None) -> Weights:
+    """The weights that `RestoreOptions.weights` names; raises `UserError` for what can't be used."""
+    if named is None:
+        return Weights(PRETRAINED.name, None, _sha256(PRETRAINED.read_bytes()))
+    if named.startswith("models:/"):
+        file = _registered(named)
+    elif "://" in named:
+        with tempfile.TemporaryDirectory(prefix="diffuir-") as folder:
+            file = Path(folder) / storage.absolute(named).rpartition("/")[2]
+            file.write_bytes(storage.read_bytes(named))
+            return _checked(file)
+    else:
+        file = Path(named)
+    return _checked(file)
+
+
+def _checked(file: Path) -> Weights:
+    open_weights(file)
+    data = file.read_bytes()
+    return Weights(file.name, data, _sha256(data))
+
+
+def _registered(named: str) -> Path:
+    from ..tracking.registry import fetch_registered
+
+    found = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([^/@]+))?", named)
+    if found is None:
+        raise UserError(
+            f"{named} names no registered model: write models:/NAME@ALIAS or models:/NAME/VERSION"
+        )
+    tracker = os.environ.get("MLFLOW_TRACKING_URI")
+    if not tracker:
+        raise UserError(f"no MLflow server is named to ask for {named}: set MLFLOW_TRACKING_URI")
+    return fetch_registered(tracker, found[1], found[2] or found[3] or "latest")
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,227 @@
+"""What `diffuir restore` adds to its arithmetic, and whether its memory stays flat.
+
+python tests/benchmarks/collection.py [--photos 20000] [--side 32] [--turns 1] [--json FILE]
+python tests/benchmarks/collection.py --model PHOTOS [--steps 3]
+
+Without a model: many tiny JPEGs through a restorer that changes nothing, beside a bare loop of two processes that
+reads, decodes, encodes and writes the same files with the same functions. The memory of the driver and of Ray's
+workers is looked at from when 1,000 photos are done until the end. `start`: until the first result.
+
+With `--model`: the photos of a folder through the restorer, beside the same restorer in a loop over photos that are
+decoded already, without encoding and writing; in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from diffuir_core.imaging import decode, encode
+from diffuir_core.restorer import Restoration
+
+FOLDER_OF = 1000
+"""Photos."""
+
+
+class PassThrough:
+    """Changes nothing."""
+
+    precision = "float32"
+
+    def __init__(self, weights: Path | None = None) -> None: ...
+
+    def restorations(self, images: Sequence[np.ndarray]) -> list[Restoration]:
+        return [Restoration(image, None) for image in images]
+
+
+def make_photos(folder: Path, count: int, side: int) -> None:
+    """Tiny JPEGs, all different, a thousand a folder."""
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        small = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        file = folder / f"{i // FOLDER_OF:04d}" / f"{i:07d}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(small).resize((side, side), Image.Resampling.BILINEAR).save(file, quality=90)
+
+
+def bare(arguments: tuple[list[str], str, str]) -> None:
+    """One process of the bare loop."""
+    names, source, target = arguments
+    for name in names:
+        image = decode((Path(source) / name).read_bytes())
+        file = Path(target) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode(image, None, 95))
+
+
+def bare_rate(source: Path, target: Path) -> float:
+    """Photos per second of two processes."""
+    names = sorted(str(path.relative_to(source)) for path in source.rglob("*.jpg"))
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.map(abs, range(2))
+        began = time.perf_counter()
+        pool.map(bare, [(names[i::2], str(source), str(target)) for i in range(2)])
+        return len(names) / (time.perf_counter() - began)
+
+
+class Memory(threading.Thread):
+    """The memory of this process and of all that it has started, every second."""
+
+    def __init__(self, target: Path) -> None:
+        super().__init__(daemon=True)
+        self.target = target
+        self.points: list[tuple[int, int, int]] = []
+        """(photos done, bytes of the driver, most bytes of a worker)."""
+        self.first = 0.0
+        self.done = lambda: 0
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        me = psutil.Process()
+        while not self.ended.wait(1):
+            workers = [0]
+            for child in me.children(recursive=True):
+                try:
+                    if "ray::" in " ".join(child.cmdline()):
+                        workers.append(child.memory_info().rss - child.memory_info().shared)
+                except psutil.NoSuchProcess:
+                    continue
+            self.points.append((self.done(), me.memory_info().rss, max(workers)))
+
+
+def ours(values: dict[str, Any]) -> dict[str, Any]:
+    """A run through `diffuir_platform.restore`, in this process."""
+    from ray import cloudpickle
+
+    import diffuir_platform.restore.job as job
+    from diffuir_platform.restore import RestoreOptions, restore
+
+    module = __import__(PassThrough.__module__)
+    cloudpickle.register_pickle_by_value(module)
+    target = Path(values["target"])
+    memory = Memory(target)
+    began = time.perf_counter()
+    arrivals: list[float] = []
+    count = job.Run._enter
+
+    def entered(self: Any, row: Any, ledger: Any) -> None:
+        arrivals.append(time.perf_counter())
+        count(self, row, ledger)
+
+    job.Run._enter = entered  # type: ignore[method-assign]
+    memory.done = lambda: len(arrivals)
+    memory.start()
+    make = None if values["model"] else PassThrough
+    options = RestoreOptions(**values["options"])
+    summary = restore(values["source"], target, options, restart=True, restorer=make)
+    memory.ended.set()
+    # From the first result on: the start is said by itself.
+    return {
+        "start": arrivals[0] - began,
+        "seconds": summary.seconds,
+        "rate": (len(arrivals) - 1) / (arrivals[-1] - arrivals[0]),
+        "memory": memory.points,
+        "failed": summary.failures,
+    }
+
+
+def bare_model(values: dict[str, Any]) -> float:
+    """Photos per second of the restorer alone."""
+    from diffuir_platform.restore import RestoreOptions
+
+    files = sorted(path for path in Path(values["source"]).rglob("*") if path.is_file())
+    images = [decode(path.read_bytes()).pixels for path in files]
+    restorer = RestoreOptions(**values["options"]).restorer()
+    restorer.restore([images[0]])
+    began = time.perf_counter()
+    for image in images:
+        restorer.restore([image])
+    return len(images) / (time.perf_counter() - began)
+
+
+def apart(run: Any, *arguments: Any) -> Any:
+    """What `run` returns, in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(run, arguments)
+
+
+def with_model(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The figures of `--model`."""
+    values = {
+        "source": asked.model,
+        "target": str(folder / "out"),
+        "model": True,
+        "options": {"steps": asked.steps, "precision": "float32"},
+    }
+    runs, loops = [], []
+    for _ in range(asked.turns):
+        runs.append(apart(ours, values))
+        loops.append(apart(bare_model, values))
+    job, loop = statistics.median(run["rate"] for run in runs), statistics.median(loops)
+    table = Table("", "images/s", "of the bare loop")
+    table.add_row("restorer in a loop, decoded photos", f"{loop:.3f}", "100%")
+    table.add_row("diffuir restore", f"{job:.3f}", f"{job / loop:.1%}")
+    Console().print(table)
+    return {"rates": [run["rate"] for run in runs], "bare": loops, "of_bare": job / loop}
+
+
+def without_model(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The figures of many tiny photos."""
+    make_photos(folder / "in", asked.photos, asked.side)
+    values = {"source": str(folder / "in"), "target": str(folder / "out"), "model": False, "options": {}}
+    loops, runs = [], []
+    for _ in range(asked.turns):
+        loops.append(bare_rate(folder / "in", folder / "bare"))
+        shutil.rmtree(folder / "bare")
+        runs.append(apart(ours, values))
+    rate, bare_rate_ = statistics.median(run["rate"] for run in runs), statistics.median(loops)
+    points = runs[-1]["memory"]
+    early = next((point for point in points if point[0] >= 1000), points[-1])
+    late = points[-1]
+    table = Table("", "images/s", "of bare", "start, s", "driver MiB", "a worker MiB")
+    table.add_row("bare loop, two processes", f"{bare_rate_:,.0f}", "100%")
+    table.add_row("diffuir restore", f"{rate:,.0f}", f"{rate / bare_rate_:.0%}", f"{runs[-1]['start']:.1f}")
+    for done, driver, worker in (early, points[len(points) // 2], late):
+        table.add_row(f"  at {done:,} photos", "", "", "", f"{driver / 2**20:,.0f}", f"{worker / 2**20:,.0f}")
+    Console().print(table)
+    return {
+        "rates": [run["rate"] for run in runs],
+        "bare": loops,
+        "of_bare": rate / bare_rate_,
+        "memory": points,
+    }
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=int, default=20_000)
+    parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--model", metavar="PHOTOS", help="a folder of photos to restore")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--json", help="write the figures here too")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        figures = (with_model if asked.model else without_model)(asked, Path(name))
+    if asked.json:
+        Path(asked.json).write_text(json.dumps(vars(asked) | figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""A Ray cluster of several nodes and an S3 server, all processes of their own, and what ends them."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import s3fs
+
+from diffuir_core import UserError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "cluster"))
+
+from local import PREFERRED_PORTS, Cluster, make_bucket
+from parts import is_alive, start, stop
+
+BUCKET = "s3://diffuir"
+MISSED_SOON = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_failure_threshold": "8",
+}
+"""A node that is gone is missed after some seconds, not after half a minute."""
+
+
+class Nodes:
+    """A head, worker nodes with logical CPUs, and an S3 server."""
+
+    def __init__(self, folder: Path, count: int, environment: Mapping[str, str]) -> None:
+        self.of_nodes: dict[str, str] = {}
+        """What else is in the environment of Ray's nodes, and so of everything that they run."""
+        self.scratch = folder / "scratch"
+        """Where their processes keep temporary files."""
+        self.scratch.mkdir()
+        self.records: dict[str, dict[str, Any]] = {}
+        self.cluster = Cluster(folder)
+        # Any free ports: the usual ones may be another cluster's by the time that they are taken.
+        self.cluster.state["ports"] = dict.fromkeys(PREFERRED_PORTS, 0)
+        self.cluster.choose(count, "moto")
+        # What leads a process to them.
+        self.environment = {**self.cluster.environment(), **environment, "TMPDIR": str(self.scratch)}
+
+    def up(self) -> None:
+        """Start what does not run."""
+        parts = [part for part in self.cluster.parts() if part.name != "mlflow"]
+        for part in parts:
+            part.environment.update(MISSED_SOON, TMPDIR=str(self.scratch))
+            if part.name.startswith("ray"):
+                part.environment.update(self.of_nodes)
+        try:
+            start(parts, self.records, self.cluster.logs, lambda: None)
+        except UserError:  # Ray's own limit of 30 s, on a machine that is busy with something else
+            start(parts, self.records, self.cluster.logs, lambda: None)
+        make_bucket(self.environment)
+
+    def down(self) -> None:
+        for name in reversed(list(self.records)):
+            stop(self.records[name])
+        shutil.rmtree(self.cluster.state["ray_folder"], ignore_errors=True)
+
+    def processes(self, kind: str) -> dict[str, list[psutil.Process]]:
+        """Those with `kind` in their command line, by node, of nodes that have any."""
+        found = {name: named(kind, self._members(name)) for name in self._workers()}
+        return {name: processes for name, processes in found.items() if processes}
+
+    def kill_a_process(self, kind: str, rng: random.Random) -> None:
+        rng.choice(list(chain.from_iterable(self.processes(kind).values()))).kill()
+
+    def kill_a_node(self, kind: str, rng: random.Random) -> None:
+        """One that has such a process. Its raylet alone: the rest must notice."""
+        node = rng.choice(sorted(self.processes(kind)))
+        (raylet,) = [p for p in self._members(node) if p.name() == "raylet"]
+        raylet.kill()
+
+    def _workers(self) -> list[str]:
+        return [name for name, r in self.records.items() if name.startswith("ray-worker") and is_alive(r)]
+
+    def _members(self, node: str) -> list[psutil.Process]:
+        return psutil.Process(self.records[node]["pid"]).children(recursive=True)
+
+
+def named(text: str, processes: list[psutil.Process]) -> list[psutil.Process]:
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if text in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+@contextmanager
+def running(
+    folder: Path,
+    count: int,
+    environment: Mapping[str, str],
+    through: Callable[[str], AbstractContextManager[str]] = nullcontext,
+) -> Iterator[Nodes]:
+    """Nodes that are up, with this process's environment leading to their store.
+
+    through: starts what is between the nodes and the store, given the store's URL, and gives the URL for nodes.
+    """
+    nodes = Nodes(folder, count, environment)
+    store = nodes.cluster.environment()["AWS_ENDPOINT_URL"]
+    with through(store) as nodes.of_nodes["AWS_ENDPOINT_URL"], pytest.MonkeyPatch.context() as patch:
+        for name, value in nodes.cluster.environment().items():
+            if name.startswith("AWS_"):
+                patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        try:
+            nodes.up()
+            yield nodes
+        finally:
+            nodes.down()
+            s3fs.S3FileSystem.clear_instance_cache()
