@@ -93,16 +93,16 @@ class Restorer:
         self.equalise = equalise
         self.variant = opened.model.variant
         self.schedule = opened.schedule.to(self.device)
-        # In bfloat16 a CPU's convolutions round otherwise for another number of images, by several grey levels.
-        one_by_one = self.device.type == "cpu" and self.precision == "bfloat16"
-        self.batch_pixels = 0 if one_by_one else BATCH_PIXELS
+        # A convolution rounds otherwise for another number of images. A CPU is filled by one image; on a GPU small
+        # ones go together, always the same number.
+        self.batch_pixels = 0 if self.device.type == "cpu" else BATCH_PIXELS
         times = network_time(self.schedule, torch.tensor(sampling_times(steps)[:-1]))
         self.network = PreparedUNet(opened.model, times, self.device, PRECISIONS[self.precision])
 
     def restore(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """uint8 (H, W, 3) RGB arrays of any sizes -> restored ones of the same shapes, in the same order.
 
-        Images of one padded size run together; the result of each does not depend on the others. Raises
+        The result of each does not depend on the others, bit for bit on one kind of device. Raises
         `ValueError` for an array that is not uint8 (H, W, 3).
         """
         return [restoration.pixels for restoration in self.restorations(images)]
@@ -120,7 +120,8 @@ class Restorer:
             for start in range(0, len(members), together):
                 batch = members[start : start + together]
                 degraded = [equalised(images[i]) if self.equalise else images[i] for i in batch]
-                done.update(zip(batch, self._restore_group(degraded), strict=True))
+                degraded += degraded[-1:] * (together - len(batch))
+                done.update(zip(batch, self._restore_group(degraded), strict=False))
         return [
             replace(done[i], pixels=part_way(image, done[i].pixels, self.strength))
             for i, image in enumerate(images)

@@ -163,6 +163,11 @@ def restore(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare what is in OUT with its ledger, and do nothing else.")
     ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Restore a sample, write nothing, and estimate the whole.")
+    ] = False,
+    nodes: Annotated[int, typer.Option(help="Of --plan: how many nodes there would be.")] = 1,
+    price: Annotated[float, typer.Option(help="Of --plan: what a node costs in an hour.")] = 0.0,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what would be done to each photo, and do nothing.")
     ] = False,
@@ -172,9 +177,11 @@ def restore(
     The same command again does what is not done yet: OUT/_diffuir holds a ledger with a row for each photo.
     """
     from .restore import RestoreOptions
-    from .restore.commands import run_explain, run_restore, run_verify
+    from .restore.commands import run_explain, run_plan, run_restore, run_verify
 
     options = _options_from(RestoreOptions, locals())
+    if plan:
+        raise typer.Exit(run_plan(source, target, options, nodes, price))
     if verify:
         raise typer.Exit(run_verify(target))
     if explain:

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -297,13 +298,19 @@ def _split(uri: str) -> tuple[str, str | None, str]:
 def _locate(uri: str) -> tuple[str, Any, str]:
     scheme, _, path = _split(uri)
     if scheme != "s3":
-        return scheme, fsspec.filesystem(scheme), path
+        return scheme, _without_options(scheme), path
     # No listings kept: they would grow with the store, and hide what others write meanwhile.
     file_system = fsspec.filesystem(
         "s3", endpoint_url=_endpoint(), use_listings_cache=False, config_kwargs=_S3_CLIENT
     )
     file_system.retries = _S3_ROUNDS
     return scheme, file_system, path
+
+
+@lru_cache
+def _without_options(scheme: str) -> Any:
+    """The file system of a scheme that needs none; fsspec would look it up by its options each time."""
+    return fsspec.filesystem(scheme)
 
 
 def _endpoint() -> str | None:
@@ -440,9 +447,14 @@ def _shown_endpoint() -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "the store"
 
 
+def without_credentials(text: str) -> str:
+    """`text` without the user and password that URLs in it may hold."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
+
+
 def _redacted(text: str) -> str:
     """What a store said, in 200 letters, without the credentials of the environment: it may repeat them."""
     for name in _CREDENTIALS:
         if os.environ.get(name):
             text = text.replace(os.environ[name], f"({name})")
-    return re.sub(r"://[^/@\s]*@", "://", " ".join(text.split()))[:200]
+    return without_credentials(" ".join(text.split()))[:200]

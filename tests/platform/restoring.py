@@ -53,6 +53,6 @@ def run(source: str, target: str, address: str | None, models: int, **more: bool
 
 if __name__ == "__main__":
     source, target, address, models = sys.argv[1:]
-    summary = run(source, target, address, int(models))
+    summary = run(source, target, address or None, int(models))
     print("\n".join(summary.lines()), flush=True)
     sys.exit(summary.exit_code)

@@ -248,4 +248,3 @@ def test_a_second_job_on_the_same_output_is_refused(nodes: Nodes, reference: str
     finally:
         assert first.finish() == 1, first.said
     assert results(out) == results(reference)
-

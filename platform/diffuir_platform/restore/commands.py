@@ -35,6 +35,14 @@ def run_job(arguments: Sequence[str]) -> int:
     return run_restore(job.source, job.target, job, job.restart, job.retry_failed)
 
 
+def run_plan(source: str, target: str, options: RestoreOptions, nodes: int, price: float) -> int:
+    """Print what the collection would take, and return the exit code."""
+    from .planning import estimate
+
+    print("\n".join(estimate(source, target, options, nodes, price).lines()))
+    return 0
+
+
 def run_verify(target: str) -> int:
     """Compare an output with its ledger, print what was found, and return the exit code: 1 where they differ."""
     from .verify import verify

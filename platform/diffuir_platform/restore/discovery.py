@@ -13,6 +13,7 @@ Hidden files, `_diffuir` and links that lead out of a folder are passed over.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import tarfile
@@ -37,6 +38,7 @@ LISTS = (".txt", ".lst", ".list")
 _HEADER_BYTES = 64 * 2**10
 """What is fetched of a tar at once to find the next of its headers."""
 _ROWS_AT_ONCE = 4096
+_WILDCARD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ class Inputs:
     def __iter__(self) -> Iterator[Item]:
         found = False
         for item in self._find():
-            if self._choice.takes(item.key):
+            # What cannot be listed is said whatever was chosen: what would have been chosen may be in it.
+            if item.reason is not None or self._choice.takes(item.key):
                 found = True
                 yield replace(item, target=name_in(self._format, item.target), format=self._format)
             else:
@@ -111,22 +114,20 @@ class Inputs:
 
     def _finder(self) -> Callable[[], Iterator[Item]]:
         """How this kind of source is listed; all that can be refused at once is."""
-        name = self.source.rpartition("/")[2].lower()
-        if re.search(r"[*?\[]", self.source) and not storage.exists(self.source):
-            folder = self._of_pattern()
+        name = self.source.rpartition("/")[2]
+        kind = name.lower()
+        if _WILDCARD.search(self.source) and not storage.exists(self.source):
+            folder, matches = self._pattern()
             self._keep_apart(folder)
-            return lambda: self._matching(folder)
-        if name.endswith((*LISTS, ".parquet", ".tar")) and storage.is_file(self.source):
-            if name.endswith(".tar"):
+            return lambda: self._matching(folder, matches)
+        if kind.endswith((*LISTS, ".parquet", ".tar")) and storage.is_file(self.source):
+            if _is_tar(name):
                 self.root = self.source.rpartition("/")[0]
-                return lambda: self._in_tar(Entry(self.source, 0, ""), name)
-            return self._in_list if name.endswith(LISTS) else self._in_table
-        if "://" in self.source:
+                return lambda: self._in_tar(storage.entry(self.source), name)
+            return self._in_list if kind.endswith(LISTS) else self._in_table
+        if "://" in self.source or os.path.isdir(self.source):
             self._keep_apart(self.source)
-            return lambda: self._in_prefix(self.source)
-        if os.path.isdir(self.source):
-            self._keep_apart(self.source)
-            return lambda: self._in_folder(Path(self.source))
+            return lambda: self._in_folder(self.source)
         if os.path.exists(self.source):
             raise UserError(f"{self._shown} is neither a photo nor a folder: give one of the two")
         raise UserError(f"{self._shown} does not exist: give a photo or a folder of photos")
@@ -142,65 +143,75 @@ class Inputs:
                 f"results could lie among the photos of {self._shown}, which is inside of OUT: choose another OUT"
             )
 
+    def _pattern(self) -> tuple[str, Callable[[str], object]]:
+        """The folder of a pattern, all that comes before its first part with a wildcard, and what it matches."""
+        parts = self.source.split("/")
+        first = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
+        folder = "/".join(parts[:first]) or "/"
+        if folder.endswith(":/"):
+            raise UserError(f"{self._shown} names no bucket: a pattern has wildcards behind the bucket only")
+        try:
+            matches = re.compile(glob_translate(self.source)).match
+        except (ValueError, re.error) as error:
+            raise UserError(f"{self._shown} is no pattern ({error}): use *, ? and **/") from error
+        if set(parts[-1]) <= {"*"}:  # everything, and so every photo
+            return folder, lambda uri: matches(uri) and (is_photo(uri.rpartition("/")[2]) or _is_tar(uri))
+        return folder, matches
+
     # Each of these yields items whose target is the key as it is.
 
-    def _in_prefix(self, folder: str) -> Iterator[Item]:
-        for entry, key in self._entries(folder):
-            if is_photo(key.rpartition("/")[2]) and not any(map(is_hidden, key.split("/")[:-1])):
-                yield _item(entry, key)
+    def _in_folder(self, folder: str) -> Iterator[Item]:
+        for item in self._files(folder):
+            if item.reason is not None or is_photo(item.key.rpartition("/")[2]):
+                yield item
             else:
                 self.ignored += 1
 
-    def _entries(self, folder: str) -> Iterator[tuple[Entry, str]]:
-        """Every file below `folder` that is not a result, with its key."""
+    def _matching(self, folder: str, matches: Callable[[str], object]) -> Iterator[Item]:
+        for item in self._files(folder):
+            if item.reason is None and not matches(item.source):
+                continue
+            if item.reason is None and _is_tar(item.key):
+                yield from self._in_tar(Entry(item.source, item.size or 0, item.version or ""), item.key)
+            else:
+                yield item
+
+    def _files(self, folder: str) -> Iterator[Item]:
+        """Every file below `folder` that is neither hidden nor a result."""
+        return self._in_store(folder) if "://" in folder else self._on_disk(folder)
+
+    def _in_store(self, folder: str) -> Iterator[Item]:
         results = self.target + "/"
         for entry in storage.list_entries(folder):
-            if not entry.uri.startswith(results):
-                yield entry, entry.uri.removeprefix(folder.rstrip("/") + "/")
+            key = entry.uri.removeprefix(folder.rstrip("/") + "/")
+            if any(map(is_hidden, key.split("/"))):
+                self.ignored += 1
+            elif not entry.uri.startswith(results):
+                yield Item(key, entry.uri, key, None, entry.size, entry.version)
 
-    def _of_pattern(self) -> str:
-        """The folder of a pattern: all that comes before its first part with a wildcard."""
-        parts = self.source.split("/")
-        first = next(i for i, part in enumerate(parts) if re.search(r"[*?\[]", part))
-        return "/".join(parts[:first]) or "/"
-
-    def _matching(self, folder: str) -> Iterator[Item]:
-        matches = re.compile(glob_translate(self.source)).match
-        for entry, key in self._entries(folder):
-            if not matches(entry.uri):
-                continue
-            if key.lower().endswith(".tar"):
-                yield from self._in_tar(entry, key)
-            else:
-                yield _item(entry, key)
-
-    def _in_folder(self, root: Path) -> Iterator[Item]:
+    def _on_disk(self, root: str) -> Iterator[Item]:
         real_root, results = os.path.realpath(root), os.path.realpath(self.target)
         waiting = [""]
         while waiting:
             below = waiting.pop()
             try:
-                with os.scandir(root / below) as entries:
+                with os.scandir(os.path.join(root, below)) as entries:
                     for entry in entries:
                         key = f"{below}{entry.name}"
-                        if entry.is_dir(follow_symlinks=False):
-                            if os.path.join(real_root, key) == results:
-                                continue
-                            if not is_hidden(entry.name):
+                        if entry.is_dir(follow_symlinks=False) and not is_hidden(entry.name):
+                            if os.path.join(real_root, key) != results:
                                 waiting.append(f"{key}/")
-                                continue
-                        elif is_photo(entry.name) and _stays_in(entry, real_root):
-                            status = entry.stat()
-                            yield _item(Entry(entry.path, status.st_size, str(status.st_mtime_ns)), key)
-                            continue
-                        self.ignored += 1
+                        elif (status := _status(entry, real_root)) is not None:
+                            version = str(status.st_mtime_ns)
+                            yield Item(key, entry.path, key, None, status.st_size, version)
+                        else:
+                            self.ignored += 1
             except OSError as error:
                 if not below:
-                    raise UserError(
-                        f"{self._shown} cannot be listed ({error.strerror}): check its permissions"
-                    ) from error
+                    message = f"{self._shown} cannot be listed ({error.strerror}): check its permissions"
+                    raise UserError(message) from error
                 reason = f"the folder cannot be listed ({error.strerror})"
-                yield Item(below.rstrip("/"), str(root / below), below.rstrip("/"), reason=reason)
+                yield Item(below[:-1], os.path.join(root, below[:-1]), below[:-1], reason=reason)
 
     def _in_tar(self, tar: Entry, key: str) -> Iterator[Item]:
         """Members are found by their headers alone, and later read by where they lie."""
@@ -209,20 +220,24 @@ class Inputs:
                 with storage.plainly(tar.uri, "read"), tarfile.open(fileobj=file, mode="r:") as opened:
                     while (member := opened.next()) is not None:
                         opened.members = []  # type: ignore[attr-defined]  # it would keep all of them
-                        if member.isreg() and is_photo(member.name.rpartition("/")[2]):
-                            name = f"{key}/{member.name}"
-                            yield Item(
-                                name, tar.uri, name, None, member.size, tar.version, member.offset_data
-                            )
+                        path = member.name.removeprefix("./")
+                        if member.isreg() and is_photo(path) and not any(map(is_hidden, path.split("/"))):
+                            name = f"{key}/{path}"
+                            size, offset = member.size, member.offset_data
+                            yield Item(name, tar.uri, name, None, size, tar.version, offset)
                         elif not member.isdir():
                             self.ignored += 1
+                    # A damaged header looks to tarfile like the end, which is a block of zeros.
+                    file.seek(opened.offset)
+                    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                        raise tarfile.ReadError("it is damaged, or cut off")
             except tarfile.TarError as error:
-                yield Item(key, tar.uri, key, reason=f"it is no tar that can be read ({error})")
+                yield Item(key, tar.uri, key, reason=f"not all of this tar can be read ({error})")
 
     def _in_list(self) -> Iterator[Item]:
         with storage.plainly(self.source, "read"), storage.open_file(self.source) as file:
             for line in file:
-                named = os.fsdecode(line.strip())
+                named = os.fsdecode(line.strip().removeprefix(codecs.BOM_UTF8))
                 if named:
                     yield from self._named(named)
 
@@ -237,16 +252,19 @@ class Inputs:
                 for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[column]):
                     for named in batch[column].to_pylist():
                         if named:
-                            yield from self._named(str(named))
+                            yield from self._named(os.fsdecode(named))
         except pa.ArrowInvalid as error:
             raise UserError(f"{self._shown} is no Parquet table ({str(error).splitlines()[0]})") from error
 
     def _named(self, named: str) -> Iterator[Item]:
         """One input of a list, whatever its ending; that it is there is seen when it is read."""
         try:
+            if "\0" in named:
+                raise UserError("a path holds no zero byte")
             uri = storage.absolute(named)
         except UserError as error:
-            yield Item(named, named, named, reason=str(error))
+            shown = storage.without_credentials(named.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+            yield Item(shown, shown, shown, reason=str(error))
             return
         yield Item(uri, uri, uri.partition("://")[2] or uri.lstrip("/"))
 
@@ -266,15 +284,19 @@ def prepare_output(target: str | Path) -> None:
         raise UserError(f"cannot write into {folder} ({error}): choose another OUT") from error
 
 
-def _item(entry: Entry, key: str) -> Item:
-    return Item(key, entry.uri, key, None, entry.size, entry.version)
+def _status(entry: os.DirEntry[str], root: str) -> os.stat_result | None:
+    """Of a file that is not hidden and no link that leads out of `root`; else None, and where it is gone."""
+    if is_hidden(entry.name):
+        return None
+    try:
+        leaves = entry.is_symlink() and not os.path.realpath(entry.path).startswith(root.rstrip("/") + "/")
+        return entry.stat() if entry.is_file() and not leaves else None
+    except OSError:
+        return None
 
 
-def _stays_in(entry: os.DirEntry[str], root: str) -> bool:
-    """Whether it is a file, and no link that leads out of `root`."""
-    if not entry.is_file():
-        return False
-    return not entry.is_symlink() or os.path.realpath(entry.path).startswith(root.rstrip("/") + "/")
+def _is_tar(name: str) -> bool:
+    return name.lower().endswith(".tar")
 
 
 def _real(uri: str) -> str:

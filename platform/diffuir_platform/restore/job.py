@@ -30,7 +30,7 @@ from .stages import restore as restore_photos
 from .summary import Summary
 from .weights import Weights, fetch_weights
 
-LISTED_AHEAD = 10_000
+LISTED_AHEAD = 2_000
 """Inputs that a listing may be ahead of the work."""
 LOOKED_UP_AT_ONCE = 500
 

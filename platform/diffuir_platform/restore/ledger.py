@@ -8,13 +8,15 @@ to fit into memory.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import quote, unquote_to_bytes
@@ -27,9 +29,10 @@ from diffuir_core.errors import UserError
 from .. import storage
 
 FOLDER = "ledger"
-ROWS_OF_A_PART = 100_000
+ROWS_OF_A_PART = 10_000
 """After which a part is written, or after SECONDS_OF_A_PART: what a killed run at most does again."""
 SECONDS_OF_A_PART = 20.0
+"""In the end; the first parts come sooner, so that a run that is killed soon has something to go on from."""
 ROWS_AT_ONCE = 10_000
 
 SCHEMA = pa.schema(
@@ -64,7 +67,14 @@ sha256: of the result. attempt: how often it was tried. settings: the fingerprin
 _SQL_TYPES = {pa.string(): "TEXT", pa.float32(): "REAL"}
 _COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
 _PLACES = ", ".join("?" for _ in SCHEMA.names)
+_NEWEST = (
+    f"INSERT INTO rows ({_COLUMNS}) VALUES ({_PLACES}) ON CONFLICT (key) DO UPDATE SET "
+    + ", ".join(f'"{name}" = excluded."{name}"' for name in SCHEMA.names if name != "key")
+    + " WHERE excluded.finished >= rows.finished"
+)
 _RAW = "%raw/"
+_SORTED = "sorted-"
+"""What the names of the parts of a set begin with that is sorted and has one row for each input."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +108,9 @@ class Row:
 assert {field.name for field in fields(Row)} == set(SCHEMA.names)
 
 
+_values = attrgetter(*SCHEMA.names)
+
+
 def as_text(name: str) -> str:
     """A name as text that Parquet and SQLite take: names on disk may hold bytes that are no text (PEP 383)."""
     if name.startswith(_RAW) or not _is_text(name):
@@ -128,6 +141,8 @@ class Ledger:
         self.folder = storage.join(folder, FOLDER)
         self._name = uuid.uuid4().hex[:12]
         self._parts = 0
+        self._is_changed = False
+        """Whether the mirror has fewer rows than the parts."""
         self._buffer: list[Row] = []
         self._written = time.monotonic()
         self._scratch = tempfile.TemporaryDirectory(prefix="diffuir-ledger-")
@@ -137,7 +152,7 @@ class Ledger:
         for statement in (
             "PRAGMA journal_mode=OFF",
             "PRAGMA synchronous=OFF",
-            "PRAGMA cache_size=-65536",
+            "PRAGMA cache_size=-8192",
             f"CREATE TABLE rows ({columns}, PRIMARY KEY (key)) WITHOUT ROWID",
             "CREATE TABLE listed (key TEXT PRIMARY KEY, target TEXT UNIQUE) WITHOUT ROWID",
             "CREATE TABLE present (target TEXT PRIMARY KEY, bytes INTEGER) WITHOUT ROWID",
@@ -155,18 +170,14 @@ class Ledger:
         """Mirror the parts that are there; of several rows for one input the newest counts. Returns how many."""
         for part in self._old_parts():
             for rows in _read(part):
-                self._mirror.executemany(
-                    f"INSERT INTO rows ({_COLUMNS}) VALUES ({_PLACES}) ON CONFLICT (key) DO UPDATE SET "
-                    + ", ".join(f'"{name}" = excluded."{name}"' for name in SCHEMA.names if name != "key")
-                    + " WHERE excluded.finished >= rows.finished",
-                    rows,
-                )
+                self._mirror.executemany(_NEWEST, rows)
         return self.count()
 
     def add(self, row: Row) -> None:
         """Enter what came of one input, after its result is written."""
         self._buffer.append(row)
-        if len(self._buffer) >= ROWS_OF_A_PART or time.monotonic() - self._written > SECONDS_OF_A_PART:
+        pause = min(2.0 ** (self._parts - 1), SECONDS_OF_A_PART)
+        if len(self._buffer) >= ROWS_OF_A_PART or time.monotonic() - self._written > pause:
             self.flush()
 
     def flush(self) -> None:
@@ -174,8 +185,9 @@ class Ledger:
         self._written = time.monotonic()
         if not self._buffer:
             return
-        rows = [tuple(asdict(row).get(name) for name in SCHEMA.names) for row in self._buffer]
-        self._write_part(rows)
+        rows = [_values(row) for row in self._buffer]
+        self._write_part(f"part-{self._name}-{self._parts:06d}.parquet", rows)
+        self._parts += 1
         self._mirror.execute("BEGIN")
         self._mirror.executemany(f"INSERT OR REPLACE INTO rows ({_COLUMNS}) VALUES ({_PLACES})", rows)
         self._mirror.execute("COMMIT")
@@ -185,15 +197,18 @@ class Ledger:
         """Make all parts one sorted set with one row for each input. Killed on the way, it can be done again."""
         self.flush()
         old = self._old_parts()
-        if len(old) <= 1:
+        generations = {part.rpartition("/")[2].rpartition("-")[0] for part in old}
+        if not self._is_changed and len(generations) <= 1 and all(map(_is_sorted, generations)):
             return
-        self._parts = 0
-        self._name = uuid.uuid4().hex[:12]
+        prefix = f"{_SORTED}{uuid.uuid4().hex[:12]}"
         cursor = self._mirror.execute(f"SELECT {_COLUMNS} FROM rows ORDER BY key")
-        while rows := cursor.fetchmany(ROWS_OF_A_PART):
-            self._write_part(rows)
+        for number in itertools.count():
+            if not (rows := cursor.fetchmany(ROWS_OF_A_PART)):
+                break
+            self._write_part(f"{prefix}-{number:06d}.parquet", rows)
         for part in old:
             storage.remove_file(part)
+        self._is_changed = False
 
     def clear(self) -> None:
         """Remove the ledger."""
@@ -297,12 +312,10 @@ class Ledger:
             return []
         return sorted(uri for uri, _ in storage.list_files(self.folder) if uri.endswith(".parquet"))
 
-    def _write_part(self, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _write_part(self, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
         columns = zip(*rows, strict=True)
         arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
-        uri = storage.join(self.folder, f"part-{self._name}-{self._parts:06d}.parquet")
-        self._parts += 1
-        with storage.writing(uri) as temporary:
+        with storage.writing(storage.join(self.folder, name)) as temporary:
             pq.write_table(pa.table(arrays, schema=SCHEMA), temporary, compression="zstd")
 
 
@@ -317,11 +330,17 @@ def _read(part: str) -> Iterator[list[tuple[Any, ...]]]:
                     "finished",
                     batch["finished"].cast(pa.int64()),
                 )
+                if batch["key"].null_count:
+                    raise KeyError("a row has no key")
                 yield list(zip(*(columns[name].to_pylist() for name in SCHEMA.names), strict=True))
     except (pa.ArrowInvalid, KeyError) as error:
         raise UserError(
             f"{part} is no part of a ledger ({str(error).splitlines()[0]}): restore into another OUT, or --restart"
         ) from error
+
+
+def _is_sorted(generation: str) -> bool:
+    return generation.startswith(_SORTED)
 
 
 def now() -> int:

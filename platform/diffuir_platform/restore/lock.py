@@ -44,8 +44,11 @@ class Lock:
 
     def __enter__(self) -> Self:
         while not storage.write_new(self._uri, self._beat()):
-            self._wait_until_dead()
-            storage.remove_file(self._uri)
+            dead = self._wait_until_dead()
+            # Somebody else may have found it dead too and been faster. What comes between these two calls all the
+            # same is seen at the next beat, by the one whose lock is gone.
+            if self._holder() == dead:
+                storage.remove_file(self._uri)
         self._beating = threading.Thread(target=self._beat_on, daemon=True, name="diffuir-lock")
         self._beating.start()
         return self
@@ -54,7 +57,8 @@ class Lock:
         self._ended.set()
         if self._beating is not None:
             self._beating.join()
-        if self._lost is None:
+        holder = self._holder()
+        if holder is not None and holder.get("id") == self._mine["id"]:
             storage.remove_file(self._uri)
 
     def check(self) -> None:
@@ -67,21 +71,20 @@ class Lock:
     def _beat(self) -> bytes:
         return json.dumps({**self._mine, "time": time.time()}).encode()
 
-    def _wait_until_dead(self) -> None:
-        """Return once the holder is dead; raise `UserError` as soon as it is seen to live."""
+    def _wait_until_dead(self) -> dict[str, Any] | None:
+        """The holder, once it is dead; raise `UserError` as soon as it is seen to live."""
         first = self._holder()
         deadline = time.monotonic() + SECONDS_OF_SILENCE
-        while first is not None and not _is_gone(first):
+        while first is not None and not _is_gone(first) and time.monotonic() < deadline:
             if _lives_here(first):
                 raise UserError(self._held_by(first))
-            if time.monotonic() >= deadline:
-                return
             time.sleep(0.5)
             now = self._holder()
-            if now is not None and now != first:
-                raise UserError(self._held_by(now))
             if now is None:
-                return
+                return None
+            if now != first:
+                raise UserError(self._held_by(now))
+        return first
 
     def _holder(self) -> dict[str, Any] | None:
         try:
@@ -100,11 +103,11 @@ class Lock:
         while not self._ended.wait(SECONDS_BETWEEN_BEATS):
             try:
                 holder = self._holder()
-                if holder is not None and holder["id"] != self._mine["id"]:
+                if holder is not None and holder.get("id") != self._mine["id"]:
                     self._lost = _named(holder)
                     return
                 storage.write_bytes(self._uri, self._beat())
-            except (UserError, KeyError):
+            except UserError:
                 # The store does not answer: it will say so to the job itself, and the next beat may come through.
                 continue
 

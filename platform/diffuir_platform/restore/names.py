@@ -30,8 +30,9 @@ def safe(key: str) -> str:
 def name_in(format: str | None, key: str) -> str:
     """The name of a photo's result: its key, with an ending of `format` added where it has another photo's.
 
-    No two keys give one name, whatever else there is: a.jpg in PNG is a.jpg.png, beside a.png, and a photo that is
-    called a.jpg.png itself gives a.jpg.png.png.
+    No two keys of photos give one name, whatever else there is: a.jpg in PNG is a.jpg.png, beside a.png, and a
+    photo that is called a.jpg.png itself gives a.jpg.png.png. (A key without a photo's ending, which only a list
+    or a pattern has, may give the name of another; the second of them is then refused.)
     """
     key = safe(key)
     if format is None:

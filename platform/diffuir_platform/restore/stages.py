@@ -25,7 +25,6 @@ from diffuir_core.imaging import (
     check_bytes,
     decode,
     encode,
-    inspect,
 )
 
 from .. import storage
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from diffuir_core.restorer import Restoration
 
 PARCEL_PIXELS = 2**24
-"""Pixels that a parcel may hold decoded, unless a single photo has more: 48 MiB, twice, at each stage."""
+"""Decoded pixels after which a parcel takes no more photos: 48 MiB, and what the last one has."""
 
 PATIENCE = (0.2, 1.0, 4.0, 15.0)
 """Seconds between one attempt at the store and the next, each by chance up to twice as long: it is asked five
@@ -53,9 +52,9 @@ class RestoresPixels(Protocol):
         """uint8 (H, W, 3) arrays -> restored ones of the same shapes, and how."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Photo:
-    """One input on its way through the stages. At the end it holds no pixels, and a reason or a hash."""
+    """One input on its way through the stages, which fill it in; at the end it has a reason or a hash."""
 
     item: Item
     image: Image | None = None
@@ -79,63 +78,59 @@ class Photo:
 
 def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool) -> list[Photo]:
     """The decoded photos of a parcel, each with its image, or with the reason why there is none."""
-    photos: list[Photo] = []
+    photos = [Photo(item=item) for item in items]
     pixels = 0
-    for item in items:
+    for photo in photos:
+        if pixels >= PARCEL_PIXELS:
+            photo.postponed = True
+            continue
         began = time.perf_counter()
-        photo = Photo(item=item)
         try:
-            data = patiently(partial(read_input, item))
-            header = inspect(data)
-            pixels += header.height * header.width
-            if photos and pixels > PARCEL_PIXELS:
-                photo = replace(photo, postponed=True)
-            else:
-                image = decode(data, exif=exif, truncated=truncated)
-                height, width = image.pixels.shape[:2]
-                photo = replace(photo, image=image, height=height, width=width, format=image.format)
+            photo.image = decode(patiently(partial(read_input, photo.item)), exif=exif, truncated=truncated)
+            photo.height, photo.width = photo.image.pixels.shape[:2]
+            photo.format = photo.image.format
+            pixels += photo.height * photo.width
         except storage.StoreError as error:
-            photo = replace(photo, unreachable=True, reason=str(error))
-        except UserError as error:
-            photo = replace(photo, reason=str(error))
-        photos.append(replace(photo, seconds_read=time.perf_counter() - began))
+            photo.unreachable, photo.reason = True, str(error)
+        except (UserError, ValueError) as error:  # ValueError: a name that no file can have
+            photo.reason = str(error)
+        photo.seconds_read = time.perf_counter() - began
     return photos
 
 
-def restore(photos: Sequence[Photo], restorer: RestoresPixels) -> list[Photo]:
+def restore(photos: list[Photo], restorer: RestoresPixels) -> list[Photo]:
     """The same photos with restored pixels; of one that the restorer fails on, the reason."""
     began = time.perf_counter()
-    at = [i for i, photo in enumerate(photos) if photo.image is not None]
-    results = restore_each(restorer, [photos[i].image.pixels for i in at])  # type: ignore[union-attr]
-    share = (time.perf_counter() - began) / max(len(at), 1)
-    restored = list(photos)
-    for i, result in zip(at, results, strict=True):
-        photo = replace(photos[i], seconds_restore=share, precision=restorer.precision)
+    decoded = [(photo, photo.image) for photo in photos if photo.image is not None]
+    results = restore_each(restorer, [image.pixels for _, image in decoded])
+    share = (time.perf_counter() - began) / max(len(decoded), 1)
+    for (photo, image), result in zip(decoded, results, strict=True):
+        photo.seconds_restore, photo.precision = share, restorer.precision
         if isinstance(result, str):
-            restored[i] = replace(photo, image=None, reason=result)
+            photo.image, photo.reason = None, result
         else:
-            restored[i] = replace(photo, image=with_restored(photo.image, result))  # type: ignore[arg-type]
-    return restored
+            photo.image = with_restored(image, result)
+    return photos
 
 
-def write(photos: Sequence[Photo], folder: str, quality: int) -> list[Photo]:
+def write(photos: list[Photo], folder: str, quality: int) -> list[Photo]:
     """Write each result below the URI `folder`, at once and as a whole; the same photos without their pixels."""
-    written = []
     for photo in photos:
         began = time.perf_counter()
-        if photo.image is not None:
-            try:
-                data = encode(photo.image, photo.item.format, quality)
-                uri = storage.join(folder, photo.item.target)
-                patiently(partial(storage.write_bytes, uri, data))
-                digest = hashlib.sha256(data).hexdigest()
-                photo = replace(photo, bytes=len(data), sha256=digest, notes="; ".join(photo.image.notes))
-            except storage.StoreError as error:
-                photo = replace(photo, unreachable=True, reason=str(error))
-            except (UserError, ValueError) as error:  # ValueError: a name that no file can have
-                photo = replace(photo, reason=f"its result cannot be written ({error})")
-        written.append(replace(photo, image=None, seconds_write=time.perf_counter() - began))
-    return written
+        image, photo.image = photo.image, None
+        if image is None:
+            continue
+        try:
+            data = encode(image, photo.item.format, quality)
+            patiently(partial(storage.write_bytes, f"{folder}/{photo.item.target}", data))
+            photo.bytes, photo.sha256 = len(data), hashlib.sha256(data).hexdigest()
+            photo.notes = "; ".join(image.notes)
+        except storage.StoreError as error:
+            photo.unreachable, photo.reason = True, str(error)
+        except (UserError, ValueError) as error:  # ValueError: a name that no file can have
+            photo.reason = f"its result cannot be written ({error})"
+        photo.seconds_write = time.perf_counter() - began
+    return photos
 
 
 def read_input(item: Item) -> bytes:
