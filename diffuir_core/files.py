@@ -19,13 +19,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     as it was and nothing is left.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if not os.path.isdir(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / temporary_name()
     try:
         yield temporary
-        temporary.replace(target)
-    finally:
+        os.replace(temporary, target)
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 def temporary_name() -> str:

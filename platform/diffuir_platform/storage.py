@@ -123,10 +123,12 @@ def entry(uri: str) -> Entry:
 def read_bytes(uri: str) -> bytes:
     """The whole file."""
     scheme, file_system, path = _locate(uri)
-    # One request: to fetch a file in several parts at once, s3fs would ask for its size first.
-    whole = {"max_concurrency": 1} if scheme == "s3" else {}
     with plainly(uri, "read"):
-        return file_system.cat_file(path, **whole)
+        if scheme == "file":
+            with open(path, "rb") as file:
+                return file.read()
+        # One request: to fetch a file in several parts at once, s3fs would ask for its size first.
+        return file_system.cat_file(path, **({"max_concurrency": 1} if scheme == "s3" else {}))
 
 
 def read_range(uri: str, offset: int, length: int) -> bytes:

@@ -80,7 +80,7 @@ def bare_rate(source: Path, target: Path) -> float:
 
 
 class Memory(threading.Thread):
-    """The memory of this process and of all that it has started, every second."""
+    """The memory of this process and of all that it has started, every four seconds."""
 
     def __init__(self, target: Path) -> None:
         super().__init__(daemon=True)
@@ -93,7 +93,7 @@ class Memory(threading.Thread):
 
     def run(self) -> None:
         me = psutil.Process()
-        while not self.ended.wait(1):
+        while not self.ended.wait(4):
             workers = [0]
             for child in me.children(recursive=True):
                 try:

@@ -90,6 +90,8 @@ class Inputs:
         self.target = storage.absolute(target)
         self.root: str | None = None
         """The folder that keys are relative to; None where they are whole URIs."""
+        self.may_repeat = True
+        """Whether two of them may have one key, or results of one name; a folder has each file once."""
         self.ignored = 0
         """Files and folders passed over so far: other endings, hidden, not chosen, links that lead elsewhere."""
         self._shown = source
@@ -127,6 +129,7 @@ class Inputs:
             return self._in_list if kind.endswith(LISTS) else self._in_table
         if "://" in self.source or os.path.isdir(self.source):
             self._keep_apart(self.source)
+            self.may_repeat = False
             return lambda: self._in_folder(self.source)
         if os.path.exists(self.source):
             raise UserError(f"{self._shown} is neither a photo nor a folder: give one of the two")

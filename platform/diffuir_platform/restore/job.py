@@ -105,7 +105,7 @@ class Run:
                 if first is not None:
                     self._work(chain((first,), items), ledger, lock, progress, listing)
                 ledger.flush()
-                if listing is not None:
+                if listing is not None and self._is_resumed:
                     ledger.forget_unlisted_failures()
                 ledger.compact()
             if self._was_disturbed:
@@ -142,13 +142,16 @@ class Run:
                     progress.update(
                         None if listing is None else listing.count, listing is None or listing.ended
                     )
+            metrics.record()
 
     def _to_do(self, ledger: Ledger, listing: Listing) -> Iterator[Item | None]:
         """What of the listing has to be done; None where nothing more is listed yet."""
+        is_claimed = self._inputs.may_repeat or self._is_resumed
         while (chunk := listing.take(LOOKED_UP_AT_ONCE)) is not None:
             names = [(as_text(item.key), as_text(item.target)) for item in chunk]
             standing = ledger.standing([key for key, _ in names]) if self._is_resumed else {}
-            for item, (key, _), is_first in zip(chunk, names, ledger.claim(names), strict=True):
+            first = ledger.claim(names) if is_claimed else [True] * len(names)
+            for item, (key, _), is_first in zip(chunk, names, first, strict=True):
                 row = standing.get(key)
                 if not is_first:
                     if not ledger.is_listed(key):

@@ -14,14 +14,15 @@ import ray
 from diffuir_core.errors import UserError
 
 from ..runtime import Resources
-from .stages import Photo, RestoresPixels, restore
+from .packed import restore
+from .stages import RestoresPixels
 from .weights import Weights
 
 Make = Callable[[Path | None], RestoresPixels]
 """Makes a restorer of a weights file, or of the weights that ship."""
 
-AT_HAND = 3
-"""Parcels of one model: one being read, one restored, one written, so that it never waits."""
+AT_HAND = 4
+"""Parcels of one model: one being read, one restored, one written and one on its way, so that it never waits."""
 SECONDS_BETWEEN_LOOKS = 5.0
 """At what the cluster has room for."""
 SECONDS_AFTER_A_DEATH = 1.0
@@ -45,8 +46,8 @@ class ModelProcess:
         """The precision, once the model is there."""
         return self._restorer.precision
 
-    def restore(self, photos: list[Photo]) -> list[Photo]:
-        """Restored photos."""
+    def restore(self, photos: bytes) -> bytes:
+        """Restored photos, pickled as they came."""
         return restore(photos, self._restorer)
 
 

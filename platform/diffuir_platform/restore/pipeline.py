@@ -23,10 +23,11 @@ import ray
 
 from diffuir_core.errors import UserError
 
+from . import packed
 from .discovery import Item
 from .models import Model, Models
 from .settings import RestoreOptions
-from .stages import Photo, read, write
+from .stages import Photo
 
 SECONDS_OF_A_PARCEL = 1.0
 """Of work, in all stages together; what a model takes up at once."""
@@ -77,8 +78,8 @@ class Pipeline:
         self._numbers = count()
         # A crash must come back to the driver at once, which knows better what to try again.
         once = {"max_retries": 0, "num_cpus": 1}
-        self._read = ray.remote(read).options(**once, scheduling_strategy="SPREAD")
-        self._write = ray.remote(write).options(**once)
+        self._read = ray.remote(packed.read).options(**once, scheduling_strategy="SPREAD")
+        self._write = ray.remote(packed.write).options(**once)
 
     def outcomes(self, items: Iterator[Item | None]) -> Iterator[Outcome]:
         """An outcome for each of `items`, as they come, in no fixed order.

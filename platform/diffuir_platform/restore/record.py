@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 from diffuir_core.errors import UserError
@@ -27,7 +28,7 @@ class Record:
         """That of a run. root: the folder that keys are relative to; None where they are whole URIs."""
         return cls({"input": root, **options.of_results(weights.sha256)})
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that stand for the settings."""
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -52,7 +52,7 @@ class RestoresPixels(Protocol):
         """uint8 (H, W, 3) arrays -> restored ones of the same shapes, and how."""
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True)
 class Photo:
     """One input on its way through the stages, which fill it in; at the end it has a reason or a hash."""
 
