@@ -15,6 +15,7 @@ demo: $(INSTALLED)
 test: lint
 	$(BIN)/pytest
 
+# DIFFUIR_STORE=ceph takes Ceph's gateway (apt-get install radosgw ceph-mon ceph-osd) instead of moto.
 chaos: $(INSTALLED)
 	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/test_train_on_a_cluster.py -k killed
 	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/test_restore_on_a_cluster.py -k kills

@@ -127,6 +127,7 @@ def restore(
         int | None,
         typer.Option(help="Processes that hold a model.", show_default="as many as there is room for"),
     ] = None,
+    gpu_share: Annotated[float, typer.Option(help="Of a GPU that each model takes.")] = 1.0,
     attempts: Annotated[
         int, typer.Option(help="Deaths of its own process after which a photo counts as failed.")
     ] = 3,

@@ -1,6 +1,6 @@
 """What `diffuir restore` adds to its arithmetic, and whether its memory stays flat.
 
-python tests/benchmarks/collection.py [--photos 20000] [--side 32] [--turns 1] [--json FILE]
+python tests/benchmarks/collection.py [--photos 20000] [--side 32] [--batch-size N] [--turns 1] [--json FILE]
 python tests/benchmarks/collection.py --model PHOTOS [--steps 3]
 
 Without a model: many tiny JPEGs through a restorer that changes nothing, beside a bare loop of two processes that
@@ -196,7 +196,7 @@ def without_model(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "target": str(folder / "out"),
         "photos": asked.photos,
         "model": False,
-        "options": {},
+        "options": {"batch_size": asked.batch_size},
     }
     loops, runs = [], []
     for _ in range(asked.turns):
@@ -213,10 +213,14 @@ def without_model(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for done, driver, worker in (early, points[len(points) // 2], late):
         table.add_row(f"  at {done:,} photos", "", "", "", f"{driver / 2**20:,.0f}", f"{worker / 2**20:,.0f}")
     Console().print(table)
+    driver, ledger = (runs[-1][name] for name in ("driver_seconds_a_photo", "ledger_bytes_a_photo"))
+    print(f"a photo: {driver * 1e6:.0f} microseconds of the driver, {ledger:.0f} bytes of the ledger")
     return {
         "rates": [run["rate"] for run in runs],
         "bare": loops,
         "of_bare": rate / bare_rate_,
+        "driver_seconds_a_photo": driver,
+        "ledger_bytes_a_photo": ledger,
         "memory": points,
     }
 
@@ -226,6 +230,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=20_000)
     parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, help="most photos that go through the stages together")
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--model", metavar="PHOTOS", help="a folder of photos to restore")
     parser.add_argument("--steps", type=int, default=3)

@@ -17,6 +17,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +136,9 @@ def main() -> None:
             values = settings(Path(name), asked.steps, asked.crop, asked.batch) | {"name": f"run-{turn}"}
             values["storage"] = str(Path(name) / f"runs-{turn}")
             for side, into in ((the_run, runs), (the_bare_loop, bare)):
-                with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    into.append(pool.apply(side, (values,)))
+                # Not a `Pool`, whose processes may not start the workers of a DataLoader.
+                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                    into.append(pool.submit(side, values).result())
     # Waiting for the first batch is a part of the start.
     rates = [statistics.mean(point["images_per_second"] for point in points[1:]) for points in runs]
     waiting = [statistics.mean(point["data_wait_share"] for point in points[1:]) for points in runs]

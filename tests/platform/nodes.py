@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sys
@@ -23,6 +24,8 @@ from local import PREFERRED_PORTS, Cluster, make_bucket
 from parts import is_alive, start, stop
 
 BUCKET = "s3://diffuir"
+STORE = os.environ.get("DIFFUIR_STORE", "moto")
+"""moto, or ceph where it is installed."""
 MISSED_SOON = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
@@ -44,7 +47,7 @@ class Nodes:
         self.cluster = Cluster(folder)
         # Any free ports: the usual ones may be another cluster's by the time that they are taken.
         self.cluster.state["ports"] = dict.fromkeys(PREFERRED_PORTS, 0)
-        self.cluster.choose(count, "moto")
+        self.cluster.choose(count, STORE)
         # What leads a process to them.
         self.environment = {**self.cluster.environment(), **environment, "TMPDIR": str(self.scratch)}
 

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 from diffuir_core import Restorer, UserError
 from diffuir_core.imaging import decode
 from diffuir_core.restorer import Restoration
+from diffuir_platform.cli import app, plainly
 from diffuir_platform.restore import RestoreOptions, restore
 from diffuir_platform.restore.job import single_item
 from diffuir_platform.restore.ledger import Row
@@ -200,14 +201,23 @@ def refusals(tmp_path: Path, weights: Path) -> dict[str, tuple[list[str | Path],
     }
 
 
-def test_what_cannot_start_is_one_sentence_and_exit_code_2(tmp_path: Path, weights: Path) -> None:
+def test_what_cannot_start_is_one_sentence_and_exit_code_2(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, (arguments, word) in refusals(tmp_path, weights).items():
-        done = diffuir("restore", *arguments)
-        assert done.returncode == 2, name
-        assert done.stderr.startswith("error: "), name
-        assert word in done.stderr, name
-        assert done.stderr.count("\n") == 1, name
-        assert done.stdout == "", name
+        command = ["restore", *map(str, arguments)]
+        assert plainly(lambda command=command: app(command, standalone_mode=False)) == 2, name
+        said = capsys.readouterr()
+        assert said.err.startswith("error: "), name
+        assert word in said.err, name
+        assert said.err.count("\n") == 1, name
+        assert said.out == "", name
+
+
+def test_the_command_itself_says_it_too(tmp_path: Path) -> None:
+    done = diffuir("restore", tmp_path / "nowhere", tmp_path / "out")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"error: {tmp_path}/nowhere does not exist: ")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")

@@ -131,7 +131,8 @@ class Run:
         with ray_session(address, device) as resources:
             metrics = Metrics()
             room = (lambda: resources) if address is None else (lambda: cluster_resources(device))
-            with Models(self._make, self._weights, room, self._options.models) as models:
+            options = self._options
+            with Models(self._make, self._weights, room, options.models, options.gpu_share) as models:
                 pipeline = Pipeline(self._inputs.target, self._options, models)
                 for outcome in pipeline.outcomes(items):
                     self._was_disturbed |= outcome.attempt > 1

@@ -69,7 +69,7 @@ class Models:
 
     make: called in each with the weights' file, or None. most: how many there may be, also more than the cluster
     has room for now, which is what tells a cluster's own autoscaler to grow; None for what there is room for,
-    looked at again as nodes come and go.
+    looked at again as nodes come and go. gpu_share: of a GPU for each, where there are GPUs.
     """
 
     def __init__(
@@ -78,9 +78,11 @@ class Models:
         weights: Weights,
         room: Callable[[], Resources],
         most: int | None = None,
+        gpu_share: float = 1.0,
     ) -> None:
         self._room = room
         self._most = most
+        self._gpu_share = gpu_share
         self._arguments = (make, ray.put(weights))
         self._all: list[Model] = []
         self._failed_starts = 0
@@ -106,7 +108,8 @@ class Models:
         if now >= self._look_again:
             self._look_again = now + SECONDS_BETWEEN_LOOKS
             resources = self._room()
-            for _ in range((self._most or resources.models) - len(self._all)):
+            share = self._gpu_share if resources.model_gpus else 1.0
+            for _ in range((self._most or int(resources.models / share)) - len(self._all)):
                 self._all.append(self._start(resources))
         starting = {model.starting: model for model in self._all if model.starting is not None}
         for done in ray.wait(list(starting), num_returns=len(starting), timeout=0)[0] if starting else ():
@@ -117,7 +120,7 @@ class Models:
             ray.remote(ModelProcess)
             .options(
                 num_cpus=resources.model_cpus,
-                num_gpus=resources.model_gpus,
+                num_gpus=resources.model_gpus * self._gpu_share,
                 # Ray would bring a process that dies of a photo back, with the same photo.
                 max_restarts=0,
                 max_task_retries=0,

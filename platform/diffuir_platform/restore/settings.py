@@ -43,6 +43,8 @@ class RestoreOptions(Config):
     models: int | None = Field(default=None, ge=1)
     """Processes that hold a model; null for as many as the cluster has room for, now and later. More than that
     also make a cluster's autoscaler start nodes."""
+    gpu_share: float = Field(default=1.0, gt=0, le=1)
+    """Of a GPU that each of them takes, where there are GPUs: small models fill one together."""
     attempts: int = Field(default=3, ge=1, le=20)
     """Deaths of its own process after which a photo counts as failed."""
 
