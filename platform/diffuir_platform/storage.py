@@ -10,7 +10,6 @@ any other file.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,27 +17,48 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from typing import Any
 
 import fsspec
 import pyarrow.fs
 
-from diffuir_core.errors import UserError
 from diffuir_core.files import replacing, temporary_name
+
+from .store_errors import Busy, NotThere, StoreError, code_of, plainly, shown, without_credentials
+from .uris import absolute, endpoint, join, split
+
+__all__ = [
+    "HEAD_BYTES",
+    "Busy",
+    "Entry",
+    "NotThere",
+    "StoreError",
+    "absolute",
+    "arrow_file_system",
+    "entry",
+    "exists",
+    "is_file",
+    "is_folder",
+    "join",
+    "list_entries",
+    "list_files",
+    "open_file",
+    "plainly",
+    "read_bytes",
+    "read_head",
+    "read_range",
+    "remove_file",
+    "remove_folder",
+    "shown",
+    "without_credentials",
+    "write_bytes",
+    "write_new",
+    "writing",
+]
 
 HEAD_BYTES = 64 * 2**10
 """What is read of a file to learn what it is: holds the header of nearly every photo."""
 
-Action = Literal["read", "write", "list", "delete"]
-
-_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-_NOT_KNOWN = {
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "InvalidToken",
-}
 _S3_CLIENT = {
     "connect_timeout": 10,
     "read_timeout": 60,
@@ -49,18 +69,6 @@ _S3_SINGLE_PUT_BYTES = 2**31
 """Larger files go up in parts: one request is what leaves nothing behind when the writer is killed."""
 _S3_ROUNDS = 2
 """Of botocore's own three attempts each (AWS_MAX_ATTEMPTS): s3fs's five would take half a minute to give up."""
-
-
-class StoreError(UserError):
-    """The store as a whole can't be used: it is not there, or does not know who asks."""
-
-
-class Busy(UserError):  # noqa: N818 - it names what is wrong
-    """The store failed this one request, for no fault of the file's: asked again it may not."""
-
-
-class NotThere(UserError):  # noqa: N818 - it names what is wrong
-    """The file, or the part of it that is asked for, is not there."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +189,7 @@ def write_new(uri: str, data: bytes) -> bool:
         except FileExistsError:
             return False
         except OSError as error:
-            if _code(error) in ("PreconditionFailed", "ConditionalRequestConflict"):
+            if code_of(error) in ("PreconditionFailed", "ConditionalRequestConflict"):
                 return False
             raise
     return True
@@ -244,66 +252,13 @@ def open_file(uri: str, block_size: int = 2**20) -> Any:
         return file_system.open(path, "rb", block_size=block_size)
 
 
-def absolute(uri: str) -> str:
-    """The one way to write `uri`: an absolute path without a scheme, or scheme://path with no slash at its end."""
-    scheme, _, path = _split(uri)
-    return path if scheme == "file" else f"{scheme}://{path}"
-
-
-def join(folder: str, name: str) -> str:
-    """The absolute URI of `name` (a relative path with "/") in `folder`."""
-    return f"{absolute(folder).rstrip('/')}/{name}"
-
-
-def shown(text: str) -> str:
-    """`text` on one line: names may hold line breaks and bytes that are no text."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-@contextmanager
-def plainly(uri: str, action: Action) -> Iterator[None]:
-    """What the store raises inside becomes a UserError of one sentence that holds no credentials."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = _of_the_store(uri, error)
-        if reason is not None:
-            raise StoreError(shown(reason)) from error
-        reason = _of_the_file(uri, action, error)
-        if reason is not None:
-            raise _kind(uri, action, error)(shown(reason)) from error
-        raise
-
-
-def _split(uri: str) -> tuple[str, str | None, str]:
-    """(scheme, bucket of an s3 URI, path as the file system takes it)."""
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return "file", None, os.path.abspath(uri)
-    if scheme == "file":
-        # Percent signs have a meaning in file:// (RFC 8089) and none in a path or an S3 key.
-        return "file", None, os.path.abspath(unquote(rest))
-    if scheme == "memory":
-        return "memory", None, "/" + rest.strip("/")
-    if scheme != "s3":
-        raise UserError(f"{scheme}:// is not known here: give a local path, file://, s3:// or memory://")
-    bucket = rest.partition("/")[0]
-    if "@" in bucket:
-        raise UserError("an s3:// URI holds no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    if not bucket:
-        raise UserError(f"{uri} names no bucket: write s3://bucket/path")
-    return "s3", bucket, rest.rstrip("/")
-
-
 def _locate(uri: str) -> tuple[str, Any, str]:
-    scheme, _, path = _split(uri)
+    scheme, _, path = split(uri)
     if scheme != "s3":
         return scheme, _without_options(scheme), path
     # No listings kept: they would grow with the store, and hide what others write meanwhile.
     file_system = fsspec.filesystem(
-        "s3", endpoint_url=_endpoint(), use_listings_cache=False, config_kwargs=_S3_CLIENT
+        "s3", endpoint_url=endpoint(), use_listings_cache=False, config_kwargs=_S3_CLIENT
     )
     file_system.retries = _S3_ROUNDS
     return scheme, file_system, path
@@ -313,10 +268,6 @@ def _locate(uri: str) -> tuple[str, Any, str]:
 def _without_options(scheme: str) -> Any:
     """The file system of a scheme that needs none; fsspec would look it up by its options each time."""
     return fsspec.filesystem(scheme)
-
-
-def _endpoint() -> str | None:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
 def _link_new(path: Path, data: bytes) -> None:
@@ -370,93 +321,6 @@ def _read_up_to(uri: str, offset: int, length: int) -> bytes:
             return file_system.cat_file(path, start=offset, end=offset + length)
         except OSError as error:
             # S3 has no range behind the last byte, and so none of an empty file.
-            if _code(error) == "InvalidRange":
+            if code_of(error) == "InvalidRange":
                 return b""
             raise
-
-
-def _code(error: BaseException) -> str:
-    """The error code of S3 behind an exception; empty where there is none."""
-    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None) or {}
-    return str(response.get("Error", {}).get("Code", ""))
-
-
-def _of_the_store(uri: str, error: Exception) -> str | None:
-    """What is wrong with the whole store and what to do; None where it is something else."""
-    scheme, bucket, _ = _split(uri)
-    if scheme != "s3":
-        return None
-    from botocore import exceptions as boto
-
-    store = _shown_endpoint()
-    chain = (error, error.__cause__, error.__context__)
-
-    def is_one_of(*kinds: type[Exception]) -> bool:
-        return any(isinstance(one, kinds) for one in chain)
-
-    if is_one_of(boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound):
-        return (
-            f"there are no credentials for {store}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "or name a profile that exists"
-        )
-    if is_one_of(boto.HTTPClientError, boto.ConnectionError, ConnectionError, TimeoutError):
-        return f"nothing answers at {store}: check AWS_ENDPOINT_URL and the network"
-    if isinstance(error, ValueError) and "endpoint" in str(error).lower():
-        return "AWS_ENDPOINT_URL is no URL: write it as http://host:port"
-    if _code(error) in _NOT_KNOWN:
-        return f"{store} does not take the credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if _code(error) == "NoSuchBucket" or "bucket does not exist" in str(error).lower():
-        return (
-            f"there is no bucket {bucket} at {store}: check the URI and AWS_ENDPOINT_URL, or make the bucket"
-        )
-    return None
-
-
-def _kind(uri: str, action: Action, error: Exception) -> type[UserError]:
-    """Of what is wrong with a file: whether it is worth asking again."""
-    if isinstance(error, FileNotFoundError) and action != "write":
-        return NotThere
-    return Busy if _split(uri)[0] == "s3" and not isinstance(error, PermissionError) else UserError
-
-
-def _of_the_file(uri: str, action: Action, error: Exception) -> str | None:
-    """What is wrong with this file and what to do; None for what is a fault of the program."""
-    scheme, _, path = _split(uri)
-    if scheme == "s3":
-        if isinstance(error, PermissionError):
-            ask = "check AWS_ACCESS_KEY_ID, or ask its owner for the right to"
-            return f"{_shown_endpoint()} refuses to {action} {uri}: {ask}"
-        named = uri
-    else:
-        # Not the name of a temporary file, which would say nothing.
-        own = scheme == "file" and action != "write" and isinstance(error, OSError)
-        named = (getattr(error, "filename", None) if own else None) or (path if scheme == "file" else uri)
-    if isinstance(error, FileNotFoundError) and action != "write":
-        return f"there is no {named}: check the path"
-    if isinstance(error, OSError):
-        reason = _redacted(error.strerror or str(error)) or type(error).__name__
-        return f"can't {action} {named} ({reason}): check the path and its permissions"
-    if scheme == "s3" and type(error).__module__.startswith(("botocore.", "aiohttp.")):
-        return f"can't {action} {named} ({_redacted(str(error))}): check the URI and AWS_ENDPOINT_URL"
-    return None
-
-
-def _shown_endpoint() -> str:
-    endpoint = _endpoint()
-    if endpoint is None:
-        return "AWS S3"
-    parts = urlsplit(endpoint)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "the store"
-
-
-def without_credentials(text: str) -> str:
-    """`text` without the user and password that URLs in it may hold."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
-
-
-def _redacted(text: str) -> str:
-    """What a store said, in 200 letters, without the credentials of the environment: it may repeat them."""
-    for name in _CREDENTIALS:
-        if os.environ.get(name):
-            text = text.replace(os.environ[name], f"({name})")
-    return without_credentials(" ".join(text.split()))[:200]

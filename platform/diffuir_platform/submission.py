@@ -34,6 +34,7 @@ import diffuir_core
 from diffuir_core import UserError
 
 from .following import exit_code, follow
+from .runtime import FOR_WORKERS
 from .train.settings import TrainConfig
 
 CONFIG_FILE = "train.yaml"
@@ -44,7 +45,12 @@ PASSED_ON = (
 )
 """What of this process's environment the job gets: where things are, never who asks."""
 
-_ALWAYS_PASSED = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+_ALWAYS_PASSED = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    **FOR_WORKERS,
+}
 
 SECONDS_TO_ANSWER = 10
 

@@ -130,11 +130,15 @@ def find_items(config: DataConfig) -> dict[str, Items]:
             for folder in config.pairs.get(task, ())
             for table in [_pairs(folder.path.absolute())] * folder.repeat
         ]
-        rows = [
-            rows.filter(pc.field("task").isin([task, ANY_TASK])).select(COLUMNS.names) for rows in indexed
-        ]
+        rows = [_serving(task, rows).select(COLUMNS.names) for rows in indexed]
         sources[task] = Items(pa.concat_tables([COLUMNS.empty_table(), *rows, *photos, *pairs]))
     return sources
+
+
+def _serving(task: str, rows: pa.Table) -> pa.Table:
+    """The rows that serve a task; not a copy where all do, as those of clean photos alone."""
+    serves = pc.is_in(rows["task"], pa.array([task, ANY_TASK]))
+    return rows if pc.all(serves).as_py() else rows.filter(serves)
 
 
 def _indexed(uri: str, config: DataConfig) -> pa.Table:

@@ -15,6 +15,7 @@ from diffuir_core.imaging import encode
 
 from .discovery import Inputs, Item
 from .job import check_device
+from .pipeline import MOST_PHOTOS, SECONDS_OF_A_PARCEL
 from .settings import RestoreOptions
 from .stages import Photo, RestoresPixels, read, restore
 from .weights import fetch_weights
@@ -26,11 +27,12 @@ SAMPLED_FROM = 2000
 SECONDS_OF_LISTING = 20.0
 """After which the number of inputs is "at least"."""
 
-PHOTOS_A_SECOND_OF_A_DRIVER = 5000
-"""That one driver keeps up with in parcels of 256; measured with `tests/benchmarks/driver.py`."""
+DRIVER_SECONDS_A_PARCEL = 2.5e-3
+DRIVER_SECONDS_A_PHOTO = 0.08e-3
+"""That the driver is busy with; `tests/benchmarks/collection.py` measured both."""
 PUTS_A_SECOND_OF_A_PREFIX = 3500
 """Of AWS S3, by its documentation; other stores have limits of their own."""
-LEDGER_BYTES_A_PHOTO = 120
+LEDGER_BYTES_A_PHOTO = 90
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +58,11 @@ class Estimate:
         """Photos a second that each part lets through."""
         cores = os.cpu_count() or 1
         on_cores = (self.seconds_read + self.seconds_write) / cores
+        work = self.seconds_read + self.seconds_restore + self.seconds_write
+        parcel = min(max(SECONDS_OF_A_PARCEL / work, 1), MOST_PHOTOS)
         return {
             "the model": self.nodes / (self.seconds_restore + on_cores),
-            "the driver": PHOTOS_A_SECOND_OF_A_DRIVER,
+            "the driver": 1 / (DRIVER_SECONDS_A_PHOTO + DRIVER_SECONDS_A_PARCEL / parcel),
             "the store, at 3,500 PUTs a second for a prefix": PUTS_A_SECOND_OF_A_PREFIX,
         }
 
