@@ -62,8 +62,14 @@ def follow(client: Any, submission_id: str, address: str) -> Any:
 
 async def _tail(client: Any, submission_id: str, log: _Log) -> None:
     log.begin()
-    async for text in client.tail_job_logs(submission_id):
-        log.add(text)
+    try:
+        async for text in client.tail_job_logs(submission_id):
+            log.add(text)
+    finally:
+        # A Ctrl-C cancels this task, of which aiohttp may make a connection that was lost.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise KeyboardInterrupt
 
 
 class _Log:

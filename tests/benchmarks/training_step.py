@@ -3,16 +3,19 @@
 python tests/benchmarks/training_step.py [--variant T] [--batch 10] [--crop 128] [--turns 3] [--json FILE]
 
 A step is the loss of Algorithm 1, its gradient, clipping and Adam. The plain side is `PlainUNet` (eager, float32,
-contiguous), ours is `UNet` in float32 and under bfloat16 autocast, as `diffuir train` runs it. In turns, in one
-process; the first turn of each is not counted.
+contiguous), ours is `UNet` in float32 and under bfloat16 autocast, as `diffuir train` runs it. In turns, each in a
+process of its own; the first step of each is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import Any
 
 import torch
 from plain import PlainUNet
@@ -22,7 +25,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from diffuir_core import Schedule, build
+from diffuir_core.allocator import keep_freed_memory
 from diffuir_core.diffusion import Network, forward_process, residual_loss
+from diffuir_core.precision import PRECISIONS
 
 
 def training_step(
@@ -52,6 +57,32 @@ def training_step(
     return step
 
 
+_steps: dict[str, Callable[[], None]] = {}
+"""What this process has been set up to run."""
+
+
+def set_up(side: str, asked: dict[str, Any]) -> None:
+    """Make one side ready in this process, and take a step that is not counted."""
+    device = torch.device(asked["device"])
+    torch.manual_seed(0)
+    model = build(asked["variant"]).to(device)
+    case = (asked["batch"], asked["crop"], device)
+    if side == "plain":
+        plain = PlainUNet(model)
+        for value in plain.state.values():
+            value.requires_grad_()
+        _steps["step"] = training_step(plain, plain.state.values(), *case, torch.float32)
+    else:
+        keep_freed_memory()  # as a training worker does
+        _steps["step"] = training_step(model, model.parameters(), *case, PRECISIONS[side])
+    _steps["step"]()
+
+
+def one_step(device: str) -> float:
+    """Seconds of a step of the side that this process is set up for."""
+    return seconds(_steps["step"], torch.device(device))
+
+
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -61,24 +92,17 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--json", help="write the figures here too")
     asked = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(0)
-    plain = PlainUNet(build(asked.variant).to(device))
-    for value in plain.state.values():
-        value.requires_grad_()
-    sides: dict[str, Callable[[], None]] = {}
-    sides["plain"] = training_step(
-        plain, plain.state.values(), asked.batch, asked.crop, device, torch.float32
-    )
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        model = build(asked.variant).to(device)
-        sides[name] = training_step(model, model.parameters(), asked.batch, asked.crop, device, dtype)
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(asked.turns + 1):
-        for name, step in sides.items():
-            took = seconds(step, device)
-            if turn:
-                times[name].append(took)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    sides = ("plain", *PRECISIONS)
+    times: dict[str, list[float]] = {side: [] for side in sides}
+    with ExitStack() as stack:
+        spawn = multiprocessing.get_context("spawn")
+        processes = {side: stack.enter_context(spawn.Pool(1)) for side in sides}
+        for side, process in processes.items():
+            process.apply(set_up, (side, vars(asked) | {"device": device}))
+        for _ in range(asked.turns):
+            for side, process in processes.items():
+                times[side].append(process.apply(one_step, (device,)))
     figures = {name: statistics.median(all_of) for name, all_of in times.items()}
     table = Table(
         "training step", "s", "of plain", title=f"{asked.variant}, {asked.batch} crops of {asked.crop}"
@@ -88,7 +112,7 @@ def main() -> None:
     Console().print(table)
     if asked.json:
         with open(asked.json, "w") as file:
-            json.dump(vars(asked) | {"device": device.type, "seconds": figures}, file, indent=1)
+            json.dump(vars(asked) | {"device": device, "seconds": figures}, file, indent=1)
 
 
 if __name__ == "__main__":

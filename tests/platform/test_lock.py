@@ -18,19 +18,20 @@ from typing import Any
 import pytest
 
 from diffuir_core import UserError
+from diffuir_platform import lock as module
 from diffuir_platform import storage
-from diffuir_platform.restore import lock as module
-from diffuir_platform.restore.lock import Lock
+from diffuir_platform.lock import Lock
 
+DOING = ("restores into OUT", "choose another OUT")
 ELSEWHERE = {"id": "another", "host": "elsewhere", "pid": 12, "created": 1.0, "time": 1.0}
 TAKER = """
 import sys
 from diffuir_core import UserError
-from diffuir_platform.restore.lock import Lock
+from diffuir_platform.lock import Lock
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    with Lock(sys.argv[1], "OUT"):
+    with Lock(sys.argv[1], "restores into OUT", "choose another OUT"):
         print("held", flush=True)
         sys.stdin.readline()
 except UserError as error:
@@ -83,7 +84,7 @@ def is_free(folder: str) -> bool:
 
 def refusal(folder: str) -> str:
     """What a job is told that may not have the lock."""
-    with pytest.raises(UserError) as raised, Lock(folder, "OUT"):
+    with pytest.raises(UserError) as raised, Lock(folder, *DOING):
         pass
     return str(raised.value)
 
@@ -110,7 +111,7 @@ def never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_second_job_is_refused_at_once_and_told_who_holds_it(folder: str, never_silent: None) -> None:
-    with Lock(folder, "OUT") as lock:
+    with Lock(folder, *DOING) as lock:
         began = time.monotonic()
         for _ in range(2):
             assert refusal(folder) == (
@@ -124,7 +125,7 @@ def test_a_second_job_is_refused_at_once_and_told_who_holds_it(folder: str, neve
 
 
 def test_it_is_free_after_a_job_that_failed(folder: str) -> None:
-    with pytest.raises(ZeroDivisionError), Lock(folder, "OUT"):
+    with pytest.raises(ZeroDivisionError), Lock(folder, *DOING):
         raise ZeroDivisionError
     assert is_free(folder)
 
@@ -149,7 +150,7 @@ def test_the_lock_of_a_killed_process_is_taken_at_once(
         process.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, process.pid, os.WEXITED | (0 if is_reaped else os.WNOWAIT))
         assert holder(folder)["pid"] == process.pid
-        with Lock(folder, "OUT"):
+        with Lock(folder, *DOING):
             assert holder(folder)["pid"] == os.getpid()
     assert is_free(folder)
 
@@ -158,7 +159,7 @@ def test_the_lock_of_a_process_whose_number_another_has_now_is_taken_at_once(
     folder: str, never_silent: None
 ) -> None:
     write_lock(folder, host=socket.gethostname(), pid=os.getpid(), created=1.0)
-    with Lock(folder, "OUT"):
+    with Lock(folder, *DOING):
         assert holder(folder)["id"] != ELSEWHERE["id"]
 
 
@@ -168,7 +169,7 @@ def test_a_silent_lock_of_another_machine_is_taken_after_a_while(
     monkeypatch.setattr(module, "SECONDS_OF_SILENCE", 1.0)
     write_lock(folder)
     began = time.monotonic()
-    with Lock(folder, "OUT"):
+    with Lock(folder, *DOING):
         assert time.monotonic() - began >= 1.0
         assert holder(folder)["host"] == socket.gethostname()
 
@@ -195,7 +196,7 @@ def test_a_lock_that_goes_while_one_waits_for_it_is_taken(folder: str, never_sil
     write_lock(folder)
     timer = threading.Timer(0.3, lambda: storage.remove_file(storage.join(folder, module.FILE)))
     timer.start()
-    with Lock(folder, "OUT"):
+    with Lock(folder, *DOING):
         timer.join()
         assert holder(folder)["pid"] == os.getpid()
 
@@ -204,13 +205,13 @@ def test_a_lock_that_goes_while_one_waits_for_it_is_taken(folder: str, never_sil
 def test_a_lock_that_says_nothing_is_taken(folder: str, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(module, "SECONDS_OF_SILENCE", 0.5)
     storage.write_bytes(storage.join(folder, module.FILE), data)
-    with Lock(folder, "OUT"):
+    with Lock(folder, *DOING):
         assert holder(folder)["pid"] == os.getpid()
 
 
 def test_a_holder_beats(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SECONDS_BETWEEN_BEATS", 0.1)
-    with Lock(folder, "OUT"):
+    with Lock(folder, *DOING):
         first = holder(folder)
         assert comes_true(lambda: holder(folder)["time"] > first["time"] + 0.3)
         assert {**holder(folder), "time": 0} == {**first, "time": 0}
@@ -221,18 +222,18 @@ def test_a_holder_beats(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_job_whose_lock_was_taken_stops_and_leaves_it(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SECONDS_BETWEEN_BEATS", 0.1)
 
-    with Lock(folder, "OUT") as lock:
+    with Lock(folder, *DOING) as lock:
         assert comes_true(lambda: write_lock(folder) or has_lost(lock))
         with pytest.raises(UserError) as raised:
             lock.check()
     assert str(raised.value) == (
-        "another job (process 12 on elsewhere) took over OUT, for this one was silent: stopped"
+        "another job (process 12 on elsewhere) took over from this one, which was silent: stopped"
     )
     assert holder(folder) == ELSEWHERE
 
 
 def test_a_job_that_ends_before_it_notices_leaves_the_lock_to_its_taker(folder: str) -> None:
-    with Lock(folder, "OUT"):
+    with Lock(folder, *DOING):
         write_lock(folder)
     assert holder(folder) == ELSEWHERE
 
@@ -249,7 +250,7 @@ def test_of_processes_that_start_at_once_one_gets_it(folder: str) -> None:
 
 def another_in(action: str, monkeypatch: pytest.MonkeyPatch, folder: str) -> Lock:
     """A lock that is taken by the time that the next `action` of the store is done."""
-    another, plain = Lock(folder, "OUT"), getattr(storage, action)
+    another, plain = Lock(folder, *DOING), getattr(storage, action)
 
     def overtaken(uri: str) -> object:
         monkeypatch.setattr(storage, action, plain)
@@ -281,7 +282,7 @@ def test_of_two_that_take_a_dead_lock_all_the_same_one_notices(
     write_lock(folder, host=socket.gethostname(), pid=os.getpid(), created=1.0)
     first = another_in("remove_file", monkeypatch, folder)
     try:
-        with Lock(folder, "OUT") as second:
+        with Lock(folder, *DOING) as second:
             assert comes_true(lambda: has_lost(first) or has_lost(second))
             time.sleep(1.5)
             assert has_lost(first) != has_lost(second)

@@ -24,6 +24,7 @@ from diffuir_core import Restorer, UserError, open_weights, sample
 from diffuir_core.degradations import TASKS
 from diffuir_core.diffusion import start_release
 from diffuir_platform.config import load_config
+from diffuir_platform.lock import Lock
 from diffuir_platform.train import TrainConfig, train
 from diffuir_platform.train.loop import sampled
 from diffuir_platform.train.state import TrainState
@@ -171,6 +172,14 @@ def test_overwriting_leaves_a_folder_alone_that_is_no_run(photos: Path, tmp_path
     with pytest.raises(UserError, match="tracker"):
         train(config(photos, tmp_path, tracking_uri="http://127.0.0.1:9"), overwrite=True)
     assert kept.read_text() == "years of work"
+
+
+def test_a_run_that_is_going_on_is_left_to_who_is_at_it(photos: Path, tmp_path: Path) -> None:
+    with (
+        Lock(str(tmp_path / "test"), "trains test", "take another name"),
+        pytest.raises(UserError, match=r"another job trains test .*: wait until it is done"),
+    ):
+        train(config(photos, tmp_path), overwrite=True)
 
 
 def test_weights_of_another_size_are_no_start(

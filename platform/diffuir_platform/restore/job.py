@@ -15,10 +15,10 @@ from diffuir_core.files import TEMPORARY_PREFIX
 from diffuir_core.imaging import FORMAT_OF_SUFFIX
 
 from .. import storage
+from ..lock import Lock
 from ..runtime import cluster_address, cluster_resources, ray_session
 from .discovery import LISTS, Inputs, Item, prepare_output
 from .ledger import Ledger, Row, as_text, from_text, now
-from .lock import Lock
 from .metrics import Metrics
 from .names import OWN_FOLDER, name_in
 from .progress import Progress
@@ -87,14 +87,16 @@ class Run:
 
     def run(self, restart: bool, retry_failed: bool) -> Summary:
         """Do it."""
-        with Lock(self._own, self._summary.target) as lock, Ledger(self._own) as ledger:
+        doing = f"restores into {self._summary.target}"
+        with Lock(self._own, doing, "choose another OUT") as lock, Ledger(self._own) as ledger:
+            found = None if restart else Record.read(self._own)
             if restart:
                 self._discard(ledger)
-            elif (found := Record.read(self._own)) is not None:
+            elif found is not None:
                 self._record.check(found, self._summary.target)
             self._record.write(self._own)
             self._is_resumed = ledger.load() > 0
-            if self._is_resumed:
+            if found is not None:
                 ledger.note_present(self._results())
             began = now()
             with Progress(self._summary) as progress:
@@ -102,14 +104,17 @@ class Run:
                 items = self._failed_ones(ledger) if listing is None else self._to_do(ledger, listing)
                 # What is not there, or done already, is seen before anything is started.
                 first = next((item for item in items if item is not None), None)
-                if first is not None:
-                    self._work(chain((first,), items), ledger, lock, progress, listing)
-                ledger.flush()
-                if listing is not None and self._is_resumed:
+                try:
+                    if first is not None:
+                        self._work(chain((first,), items), ledger, lock, progress, listing)
+                finally:
+                    ledger.flush()  # stopped or not, what is written is told
+                is_complete = listing is not None and not self._options.include and not self._options.exclude
+                if is_complete and self._is_resumed:
                     ledger.forget_unlisted_failures()
                 ledger.compact()
             if self._was_disturbed:
-                for _ in self._results():  # removes what killed writers left
+                for _ in self._results():
                     pass
             self._summary.ignored = self._inputs.ignored
             self._summary.finish()
@@ -214,7 +219,7 @@ class Run:
         self._summary.add(row)
 
     def _results(self) -> Iterator[tuple[str, int]]:
-        """(name, bytes) of every file of the output; what killed writers left there is removed."""
+        """(name, bytes) of every file of the output; what killed writers left there is removed on the way."""
         prefix = self._inputs.target.rstrip("/") + "/"
         for entry in storage.list_entries(self._inputs.target):
             name = entry.uri.removeprefix(prefix)
@@ -229,6 +234,8 @@ class Run:
         for row in ledger.rows("done"):
             storage.remove_file(storage.join(self._inputs.target, from_text(row.target)))
         ledger.clear()
+        for _ in self._results():
+            pass
 
 
 class Listing:

@@ -124,7 +124,7 @@ class Pipeline:
         items: list[Item] = []
         held = 0
         while waiting and len(items) < size:
-            held += waiting[0].size or MOST_BYTES // 2
+            held += waiting[0].size or 0  # of a list nobody knows; what is too much is postponed
             if items and held > MOST_BYTES:
                 break
             items.append(waiting.popleft())
@@ -201,11 +201,12 @@ def is_the_nodes_doing(error: BaseException | None) -> bool:
         ray.exceptions.ObjectLostError,
         ray.exceptions.ActorUnavailableError,
     )
-    return isinstance(error, gone) or "node" in str(error).partition("\n")[0].lower()
+    # Of an actor that died with its node Ray says so in words alone.
+    return isinstance(error, gone) or "its node has died" in str(error)
 
 
 def why(error: BaseException | None) -> str:
     """The kind of a death, for a person."""
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or "low on memory" in str(error):
         return "memory ran out"
     return "killed or crashed"

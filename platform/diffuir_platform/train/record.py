@@ -29,13 +29,8 @@ def open_record(config: TrainConfig, folder: str, data: str) -> dict[str, Any]:
     """
     settings = computed_from(config.model_dump(mode="json"))
     file = storage.join(folder, RUN_FILE)
-    try:
-        begun_here = not storage.exists(file)
-        if begun_here:
-            write_record(folder, {"settings": settings, DATA: data})
-    except UserError as error:
-        raise UserError(f"can't keep a run in {folder} ({error}): set storage") from error
-    if begun_here:
+    if not storage.exists(file):
+        write_record(folder, {"settings": settings, DATA: data})
         return {"settings": settings, DATA: data}
     record: dict[str, Any] = json.loads(storage.read_bytes(file))
     # A setting that did not exist when the run was begun had its default's effect.

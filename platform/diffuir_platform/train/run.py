@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from ray.train.v2.api.validation_config import ValidationConfig as ValidationTas
 from diffuir_core import UserError, Weights, open_weights
 
 from .. import storage
-from ..data import describe, fingerprint, list_sources
+from ..data import Items, describe, fingerprint, list_sources
+from ..lock import Held, Lock
 from ..runtime import ray_session
 from ..tracking import Tracker, git_state, model_card, open_run
 from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, remove_strays
@@ -36,12 +37,33 @@ def train(config: TrainConfig, overwrite: bool = False, parent: str | None = Non
     """Train, or go on with the run of that name, and return where the exported weights are.
 
     parent: the id of the MLflow run that a new one belongs to. Raises `UserError` where the data, the storage or
-    the tracker can't be used, or where the run of that name was begun with other settings or other data.
+    the tracker can't be used, where the run of that name was begun with other settings or other data, or where it
+    is going on elsewhere.
     """
     sources = list_sources(config.data)
     pairs = held_out(config.validation) if config.validation.wanted else None
     initial = None if config.init_from is None else initial_weights(config.init_from, config.variant)
     folder = storage.join(storage.absolute(config.storage), config.name)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(Lock(folder, f"trains {config.name}", "take another name"))
+        except Held:
+            raise
+        except UserError as error:
+            raise UserError(f"can't keep a run in {folder} ({error}): set storage") from error
+        return _train(config, overwrite, parent, folder, sources, pairs, initial)
+
+
+def _train(
+    config: TrainConfig,
+    overwrite: bool,
+    parent: str | None,
+    folder: str,
+    sources: dict[str, Items],
+    pairs: dict[str, Items] | None,
+    initial: Weights | None,
+) -> str:
+    """The run itself, once nobody else is at it."""
     exported = storage.join(folder, WEIGHTS_FILE)
     # Only what is a run: a name or a storage given by mistake may be somebody's folder.
     if overwrite and storage.exists(storage.join(folder, RUN_FILE)):

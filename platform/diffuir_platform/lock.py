@@ -1,4 +1,4 @@
-"""One job for one output: a lock below `_diffuir/` that its holder renews, and that is taken from a dead one."""
+"""One job for one folder: a lock in it that its holder renews, and that is taken from a dead one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import psutil
 
 from diffuir_core.errors import UserError
 
-from .. import storage
+from . import storage
 
 FILE = "lock.json"
 SECONDS_BETWEEN_BEATS = 5.0
@@ -22,16 +22,23 @@ SECONDS_OF_SILENCE = 20.0
 """After which its holder counts as dead."""
 
 
+class Held(UserError):  # noqa: N818 - it names what is wrong
+    """Another job has the lock."""
+
+
 class Lock:
     """Held by one process at a time, of all that can reach the folder; a context manager.
 
-    Raises `UserError` on entering where another job holds it, which can take SECONDS_OF_SILENCE to be seen: a
+    doing, instead: for the one that is refused, "another job {doing}: ..., or {instead}".
+
+    Raises `Held` on entering where another job holds it, which can take SECONDS_OF_SILENCE to be seen: a
     holder on another machine is dead when its beats stop, one on this machine when its process is gone.
     """
 
-    def __init__(self, folder: str, output: str) -> None:
+    def __init__(self, folder: str, doing: str, instead: str) -> None:
         self._uri = storage.join(folder, FILE)
-        self._output = output
+        self._doing = doing
+        self._instead = instead
         self._mine = {
             "id": uuid.uuid4().hex,
             "host": socket.gethostname(),
@@ -64,26 +71,24 @@ class Lock:
     def check(self) -> None:
         """Raise `UserError` where another job took the lock: this process was silent for too long."""
         if self._lost is not None:
-            raise UserError(
-                f"another job ({self._lost}) took over {self._output}, for this one was silent: stopped"
-            )
+            raise UserError(f"another job ({self._lost}) took over from this one, which was silent: stopped")
 
     def _beat(self) -> bytes:
         return json.dumps({**self._mine, "time": time.time()}).encode()
 
     def _wait_until_dead(self) -> dict[str, Any] | None:
-        """The holder, once it is dead; raise `UserError` as soon as it is seen to live."""
+        """The holder, once it is dead; raise `Held` as soon as it is seen to live."""
         first = self._holder()
         deadline = time.monotonic() + SECONDS_OF_SILENCE
         while first is not None and not _is_gone(first) and time.monotonic() < deadline:
             if _lives_here(first):
-                raise UserError(self._held_by(first))
+                raise Held(self._held_by(first))
             time.sleep(0.5)
             now = self._holder()
             if now is None:
                 return None
             if now != first:
-                raise UserError(self._held_by(now))
+                raise Held(self._held_by(now))
         return first
 
     def _holder(self) -> dict[str, Any] | None:
@@ -94,10 +99,7 @@ class Lock:
         return found if isinstance(found, dict) else None
 
     def _held_by(self, holder: dict[str, Any]) -> str:
-        return (
-            f"another job restores into {self._output} ({_named(holder)}): wait until it is done, stop it, "
-            "or choose another OUT"
-        )
+        return f"another job {self._doing} ({_named(holder)}): wait until it is done, stop it, or {self._instead}"
 
     def _beat_on(self) -> None:
         while not self._ended.wait(SECONDS_BETWEEN_BEATS):
