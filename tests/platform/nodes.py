@@ -46,7 +46,7 @@ class Nodes:
         self.records: dict[str, dict[str, Any]] = {}
         self.cluster = Cluster(folder)
         # Any free ports: the usual ones may be another cluster's by the time that they are taken.
-        self.cluster.state["ports"] = dict.fromkeys(PREFERRED_PORTS, 0)
+        self.cluster.state["ports"] = {name: 0 for name in PREFERRED_PORTS if name != "monitor"}
         self.cluster.choose(count, STORE)
         # What leads a process to them.
         self.environment = {**self.cluster.environment(), **environment, "TMPDIR": str(self.scratch)}
