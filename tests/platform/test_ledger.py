@@ -231,6 +231,9 @@ def test_failures_that_are_forgotten_stay_so_where_nothing_was_done(tmp_path: Pa
     enter(str(tmp_path), row("done.jpg"), failed("gone.jpg"))
     with Ledger(str(tmp_path)) as ledger:
         ledger.load()
+        ledger.compact()
+    with Ledger(str(tmp_path)) as ledger:
+        ledger.load()
         ledger.forget_unlisted_failures()
         ledger.compact()
     assert list(loaded(str(tmp_path))) == ["done.jpg"]

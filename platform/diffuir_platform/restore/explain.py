@@ -15,8 +15,8 @@ from diffuir_core.errors import UserError
 from diffuir_core.imaging import inspect
 from diffuir_core.planning import Plan, pixels_of
 
-from .discovery import Inputs, Item
-from .job import check_device, is_single_photo, single_item
+from .discovery import Item
+from .job import check_device, items_at
 from .names import printable
 from .settings import RestoreOptions
 from .stages import read_input
@@ -51,10 +51,7 @@ def explain(
     """
     weights = fetch_weights(options.weights)
     check_device(options)
-    if is_single_photo(source):
-        found: Iterator[Item] = iter((single_item(source, target, options.format)[0],))
-    else:
-        found = iter(Inputs(source, target, options.format, options.choice))
+    found = items_at(source, target, options)
     first = list(islice(found, SHOWN_AT_MOST))
     with weights.as_file() as file:
         restorer = options.restorer(file)

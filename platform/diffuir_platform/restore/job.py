@@ -18,7 +18,7 @@ from .. import storage
 from ..lock import Lock
 from ..runtime import cluster_address, cluster_resources, ray_session
 from .discovery import LISTS, Inputs, Item, prepare_output
-from .ledger import Ledger, Row, as_text, from_text, now
+from .ledger import Ledger, Row, as_text, from_text, now, results_in
 from .metrics import Metrics
 from .names import OWN_FOLDER, name_in
 from .progress import Progress
@@ -220,13 +220,11 @@ class Run:
 
     def _results(self) -> Iterator[tuple[str, int]]:
         """(name, bytes) of every file of the output; what killed writers left there is removed on the way."""
-        prefix = self._inputs.target.rstrip("/") + "/"
-        for entry in storage.list_entries(self._inputs.target):
-            name = entry.uri.removeprefix(prefix)
+        for name, size in results_in(self._inputs.target):
             if name.rpartition("/")[2].startswith(TEMPORARY_PREFIX):
-                storage.remove_file(entry.uri)
-            elif not name.startswith(f"{OWN_FOLDER}/"):
-                yield as_text(name), entry.size
+                storage.remove_file(storage.join(self._inputs.target, name))
+            else:
+                yield as_text(name), size
 
     def _discard(self, ledger: Ledger) -> None:
         """Remove what an earlier run made, and its ledger last: killed on the way, it can be done again."""
@@ -276,6 +274,13 @@ class Listing:
                 return taken or None
             taken.append(found)
         return taken
+
+
+def items_at(source: str, target: str, options: RestoreOptions) -> Iterator[Item]:
+    """What a restore of `source` would restore, one photo or many; raises `UserError` as `restore` does."""
+    if is_single_photo(source):
+        return iter((single_item(source, target, options.format)[0],))
+    return iter(Inputs(source, target, options.format, options.choice))
 
 
 def is_single_photo(source: str) -> bool:

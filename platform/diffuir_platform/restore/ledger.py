@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from diffuir_core.errors import UserError
 
 from .. import storage
+from .names import OWN_FOLDER
 
 FOLDER = "ledger"
 ROWS_OF_A_PART = 10_000
@@ -217,9 +218,8 @@ class Ledger:
 
     def forget_unlisted_failures(self) -> None:
         """Drop the failed rows of inputs that are there no more, once a listing is complete."""
-        self._mirror.execute(
-            "DELETE FROM rows WHERE status = 'failed' AND key NOT IN (SELECT key FROM listed)"
-        )
+        unlisted = "status = 'failed' AND key NOT IN (SELECT key FROM listed)"
+        self._is_changed |= self._mirror.execute(f"DELETE FROM rows WHERE {unlisted}").rowcount > 0
 
     def claim(self, names: Sequence[tuple[str, str]]) -> list[bool]:
         """For each (key, target) of a listing whether it is the first of that key and of that target."""
@@ -341,6 +341,15 @@ def _read(part: str) -> Iterator[list[tuple[Any, ...]]]:
 
 def _is_sorted(generation: str) -> bool:
     return generation.startswith(_SORTED)
+
+
+def results_in(output: str) -> Iterator[tuple[str, int]]:
+    """(name, bytes) of every file of an output but its own records."""
+    prefix = output.rstrip("/") + "/"
+    for uri, size in storage.list_files(output):
+        name = uri.removeprefix(prefix)
+        if not name.startswith(f"{OWN_FOLDER}/"):
+            yield name, size
 
 
 def now() -> int:

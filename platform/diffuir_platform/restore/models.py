@@ -135,7 +135,7 @@ class Models:
         except ray.exceptions.RayError as error:
             self.lost(model)
             self._failed_starts += 1
-            if self._failed_starts >= MOST_FAILED_STARTS or isinstance(error.__cause__, UserError):
+            if self._failed_starts >= MOST_FAILED_STARTS:
                 raise UserError(
                     f"the model could not be loaded where it was to run: {_last_line(error)}"
                 ) from error

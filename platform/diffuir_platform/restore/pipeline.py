@@ -63,10 +63,7 @@ class Outcome:
 
 
 class Pipeline:
-    """Restores what it is given into the folder `target`, a URI.
-
-    attempts: deaths of its own process after which a photo is given up.
-    """
+    """Restores what it is given into the folder `target`, a URI."""
 
     def __init__(self, target: str, options: RestoreOptions, models: Models) -> None:
         self._target = target
@@ -144,9 +141,9 @@ class Pipeline:
         if not self._under_way:
             time.sleep(SECONDS_BETWEEN_LOOKS / 10)
             return
-        done, _ = ray.wait(list(self._under_way), timeout=SECONDS_BETWEEN_LOOKS)
-        more, _ = ray.wait(list(self._under_way), num_returns=len(self._under_way), timeout=0)
-        for reference in more or done:
+        ray.wait(list(self._under_way), timeout=SECONDS_BETWEEN_LOOKS)
+        done, _ = ray.wait(list(self._under_way), num_returns=len(self._under_way), timeout=0)
+        for reference in done:
             number, parcel, model = self._under_way.pop(reference)
             model.parcels.discard(number)
             model.alone = False

@@ -13,8 +13,8 @@ from itertools import islice
 from diffuir_core.errors import UserError
 from diffuir_core.imaging import encode
 
-from .discovery import Inputs, Item
-from .job import check_device
+from .discovery import Item
+from .job import check_device, items_at
 from .pipeline import MOST_PHOTOS, SECONDS_OF_A_PARCEL
 from .settings import RestoreOptions
 from .stages import Photo, RestoresPixels, read, restore
@@ -104,7 +104,7 @@ def estimate(source: str, target: str, options: RestoreOptions, nodes: int, pric
         raise UserError(f"--nodes is {nodes}: it must be at least 1")
     weights = fetch_weights(options.weights)
     check_device(options)
-    listing = iter(Inputs(source, target, options.format, options.choice))
+    listing = items_at(source, target, options)
     deadline = time.monotonic() + SECONDS_OF_LISTING
     first = list(islice(listing, SAMPLED_FROM))
     count, size, is_all = len(first), sum(item.size or 0 for item in first), True
@@ -116,9 +116,8 @@ def estimate(source: str, target: str, options: RestoreOptions, nodes: int, pric
     with weights.as_file() as file:
         restorer = options.restorer(file)
     chosen = first[:: max(1, len(first) // SAMPLE)][:SAMPLE]
-    restore(
-        read(chosen[:1], options.exif, options.truncated), restorer
-    )  # the first time everything is set up
+    # The first one sets everything up, which is no part of a photo's time.
+    restore(read(chosen[:1], options.exif, options.truncated), restorer)
     tried = [_tried(item, options, restorer) for item in chosen]
     good = [photo for photo in tried if photo.reason is None]
     if not good:

@@ -11,7 +11,7 @@ from itertools import islice
 from diffuir_core.errors import UserError
 
 from .. import storage
-from .ledger import Ledger, Row, as_text, from_text
+from .ledger import Ledger, Row, as_text, from_text, results_in
 from .names import OWN_FOLDER, printable
 
 READERS = 32
@@ -56,10 +56,7 @@ def verify(target: str) -> Verified:
             found.bad += 1
             if len(found.wrong) < NAMED_AT_MOST:
                 found.wrong[from_text(row.key)] = reason
-        prefix = target.rstrip("/") + "/"
-        names = ((uri.removeprefix(prefix), size) for uri, size in storage.list_files(target))
-        own = f"{OWN_FOLDER}/"
-        ledger.note_present((as_text(name), size) for name, size in names if not name.startswith(own))
+        ledger.note_present((as_text(name), size) for name, size in results_in(target))
         found.unknown = ledger.count_unknown()
     return found
 
