@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -116,7 +118,7 @@ class Restorer:
             groups[padded_size(*image.shape[:2])].append(i)
         done: dict[int, Restoration] = {}
         for (height, width), members in groups.items():
-            together = max(1, self.batch_pixels // (height * width))
+            together = self.together(height, width)
             for start in range(0, len(members), together):
                 batch = members[start : start + together]
                 degraded = [equalised(images[i]) if self.equalise else images[i] for i in batch]
@@ -126,6 +128,16 @@ class Restorer:
             replace(done[i], pixels=part_way(image, done[i].pixels, self.strength))
             for i, image in enumerate(images)
         ]
+
+    def together(self, height: int, width: int) -> int:
+        """How many images of that size go through the network at once: the most that are worth waiting for."""
+        return max(1, self.batch_pixels // math.prod(padded_size(height, width)))
+
+    def having(self, *, seed: int, strength: float, equalise: bool) -> Restorer:
+        """A restorer that shares this one's network and has other settings of a single image."""
+        other = copy.copy(self)
+        other.seed, other.strength, other.equalise = seed, strength, equalise
+        return other
 
     def plan(self, height: int, width: int) -> Plan:
         """How an image of that size would be restored now: whole or in tiles, and what it takes of memory."""

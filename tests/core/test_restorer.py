@@ -173,3 +173,13 @@ def test_impossible_settings_are_refused(weights: Path, wrong: dict[str, object]
 def test_missing_weights_are_named() -> None:
     with pytest.raises(UserError, match=r"absent\.safetensors"):
         Restorer("absent.safetensors")
+
+
+def test_a_restorer_having_other_settings_gives_what_one_made_with_them_gives(weights: Path) -> None:
+    photo = photos()[0]
+    other = {"seed": 7, "strength": 0.5, "equalise": True}
+    restorer = Restorer(weights, device="cpu", precision="float32", steps=2)
+    before = restorer.restore([photo])[0]
+    made = Restorer(weights, device="cpu", precision="float32", steps=2, **other)  # type: ignore[arg-type]
+    assert np.array_equal(restorer.having(**other).restore([photo])[0], made.restore([photo])[0])  # type: ignore[arg-type]
+    assert np.array_equal(restorer.restore([photo])[0], before)
