@@ -30,6 +30,8 @@ from .image import (
     ImageError,
     Limits,
     Pixels,
+    TooLargeError,
+    UnknownFormatError,
     check_bytes,
 )
 
@@ -44,6 +46,8 @@ __all__ = [
     "ImageError",
     "Limits",
     "Pixels",
+    "TooLargeError",
+    "UnknownFormatError",
     "check_bytes",
     "decode",
     "encode",

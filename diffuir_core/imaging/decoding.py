@@ -19,6 +19,8 @@ from .image import (
     Image,
     ImageError,
     Limits,
+    TooLargeError,
+    UnknownFormatError,
     check_bytes,
     one_line,
     to_8_bits,
@@ -68,7 +70,7 @@ def decode(
     except ImageError:
         raise
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
-        raise ImageError(f"it has too many pixels ({error})") from error
+        raise TooLargeError(f"it has too many pixels ({error})") from error
     except Exception as error:
         # Decoders of hostile bytes raise nearly every type there is; each of them means the same here.
         raise ImageError(f"it is truncated or damaged ({one_line(error)})") from error
@@ -94,17 +96,17 @@ def _opened(data: bytes, limits: Limits) -> ImageFile.ImageFile:
         picture = Pillow.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
         message = "it is not a JPEG, PNG, WebP, TIFF or BMP image, or its header is damaged"
-        raise ImageError(message) from error
+        raise UnknownFormatError(message) from error
     assert isinstance(picture, ImageFile.ImageFile)
     width, height = picture.size
     if width < 1 or height < 1:
         raise ImageError(f"it is {width}x{height} pixels: nothing to restore")
     if max(width, height) > limits.max_side:
-        raise ImageError(
+        raise TooLargeError(
             f"it is {width}x{height} pixels, a side longer than the limit of {limits.max_side:,}"
         )
     if width * height > limits.max_pixels:
-        raise ImageError(f"it is {width}x{height} pixels, more than the limit of {limits.max_pixels:,}")
+        raise TooLargeError(f"it is {width}x{height} pixels, more than the limit of {limits.max_pixels:,}")
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         _check_tiles(picture, limits)
     return picture
@@ -120,7 +122,7 @@ def _check_tiles(picture: TiffImagePlugin.TiffImageFile, limits: Limits) -> None
     if not isinstance(width, int) or not isinstance(height, int):
         raise ImageError("it is damaged: its tiles have no size")
     if width * height > max(limits.max_pixels, _LARGEST_TILE):
-        raise ImageError(f"its tiles are {width}x{height} pixels, more than the limit")
+        raise TooLargeError(f"its tiles are {width}x{height} pixels, more than the limit")
 
 
 def _take_as_it_is(picture: ImageFile.ImageFile) -> None:

@@ -34,6 +34,14 @@ class ImageError(UserError):
     """One photo that cannot be read or written: one sentence, without the photo's name."""
 
 
+class UnknownFormatError(ImageError):
+    """It is of no format that is read here."""
+
+
+class TooLargeError(ImageError):
+    """It is larger than the limits allow, in bytes or pixels."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What is refused before decoding. Defaults let every common camera through."""
@@ -110,7 +118,7 @@ def check_bytes(length: int, limits: Limits = DEFAULT_LIMITS) -> None:
     if length == 0:
         raise ImageError("the file is empty")
     if length > limits.max_bytes:
-        raise ImageError(f"the file has {length:,} bytes, more than the limit of {limits.max_bytes:,}")
+        raise TooLargeError(f"the file has {length:,} bytes, more than the limit of {limits.max_bytes:,}")
 
 
 def to_8_bits(deep: Samples) -> Pixels:

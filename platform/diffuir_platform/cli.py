@@ -211,12 +211,14 @@ def _ending_with(more: Callable[[], str]) -> type[typer.core.TyperCommand]:
     return Command
 
 
-def _settings_of(name: str) -> str:
-    """Every setting of a model of `train` with its default."""
-    from . import train
+def _settings_of(package: str, name: str) -> str:
+    """Every setting of a model of one of our packages with its default."""
+    from importlib import import_module
+
     from .config import describe_settings
 
-    return f"Settings, in CONFIG or as key=value:\n\n{describe_settings(getattr(train, name))}"
+    settings = getattr(import_module(f".{package}", __package__), name)
+    return f"Settings, in CONFIG or as key=value:\n\n{describe_settings(settings)}"
 
 
 def _layouts() -> str:
@@ -225,7 +227,7 @@ def _layouts() -> str:
     return f"Layouts, with the paths below ROOT (what pairs have in common is in braces):\n\n{describe_layouts()}"
 
 
-@app.command(cls=_ending_with(lambda: _settings_of("TrainConfig")))
+@app.command(cls=_ending_with(lambda: _settings_of("train", "TrainConfig")))
 def train(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="A YAML file, such as jobs/train-quick.yaml.")
@@ -251,7 +253,7 @@ def train(
     run(settings.model_copy(update={"address": where}), overwrite)
 
 
-@app.command(cls=_ending_with(lambda: _settings_of("SweepConfig")))
+@app.command(cls=_ending_with(lambda: _settings_of("train", "SweepConfig")))
 def sweep(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="A YAML file, such as jobs/sweep-quick.yaml.")
@@ -335,6 +337,43 @@ def index(
     from .data.commands import run_index
 
     raise typer.Exit(run_index(root, out, _options_from(IndexOptions, locals())))
+
+
+@app.command(cls=_ending_with(lambda: _settings_of("serve", "ServeSettings")))
+def serve(
+    overrides: Overrides = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file, such as jobs/serve.yaml.", show_default=False)
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="8000")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Of the one model: a file, a URI, or models:/NAME@ALIAS.", show_default="shipped"),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster to join (auto, host:port).", show_default="start one here"),
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print what `serve deploy` takes, and do nothing else.")
+    ] = False,
+) -> None:
+    """Serve the API and a page to try it, until Ctrl-C."""
+    from .config import load_config
+    from .serve import ServeSettings
+    from .serve.commands import deployable, run_serve
+
+    given: dict[str, Any] = {"host": host, "port": port, "address": address}
+    if weights is not None:
+        given["models"] = {"default": weights}
+    loaded = load_config(ServeSettings, config, overrides or ())
+    named = {name: value for name, value in given.items() if value is not None}
+    settings = _options_from(ServeSettings, {**loaded.model_dump(), **named})
+    if print_config:
+        typer.echo(deployable(settings), nl=False)
+        return
+    raise typer.Exit(run_serve(settings))
 
 
 @app.command()

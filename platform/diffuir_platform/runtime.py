@@ -59,13 +59,18 @@ def takes_jobs(address: str) -> bool:
 
 @contextmanager
 def ray_session(
-    address: str | None = None, device: str = "auto", least_cpus: int = 1, data: bool = False
+    address: str | None = None,
+    device: str = "auto",
+    least_cpus: int = 1,
+    data: bool = False,
+    dashboard: bool = False,
 ) -> Iterator[Resources]:
     """A running Ray and what it offers: a quiet local one, shut down at the end, or the cluster at `address`.
 
     `cluster_address` says which: a job never starts a Ray of its own. A Ray that this process has already started
     is used as it is and left running. device: "cpu" leaves the GPUs alone. least_cpus: logical CPUs that a local
-    Ray must have. data: whether Ray Data will be used. Raises UserError where `address` does not answer.
+    Ray must have. data: whether Ray Data will be used. dashboard: whether a local Ray has one, on the loopback,
+    which takes jobs. Raises UserError where `address` does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -74,7 +79,7 @@ def ray_session(
     owned = not ray.is_initialized()
     if owned and address is None:
         # Logical CPUs: the model's process takes one; reading and writing never wait for each other.
-        _start_local(max(1 + _cores() + 1, least_cpus))
+        _start_local(max(1 + _cores() + 1, least_cpus), dashboard)
     elif owned:
         _join(str(address))
     try:
@@ -86,7 +91,7 @@ def ray_session(
             ray.shutdown()
 
 
-def _start_local(cpus: int) -> None:
+def _start_local(cpus: int, dashboard: bool) -> None:
     """Start Ray here; once more where it missed its own fixed 30 s, as on a machine busy with something else."""
     import ray
 
@@ -101,7 +106,7 @@ def _start_local(cpus: int) -> None:
                 address="local",
                 num_cpus=cpus,
                 object_store_memory=min(OBJECT_STORE_BYTES, int(memory * 0.3)),
-                include_dashboard=False,
+                include_dashboard=dashboard,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )

@@ -61,9 +61,8 @@ def _checked(file: Path) -> Weights:
     return Weights(file.name, data, _sha256(data))
 
 
-def _registered(named: str) -> Path:
-    from ..tracking.registry import fetch_registered
-
+def registered_name(named: str) -> tuple[str, str, str]:
+    """(MLflow's address, name, alias or version) of models:/NAME@ALIAS or models:/NAME/VERSION."""
     found = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([^/@]+))?", named)
     if found is None:
         raise UserError(
@@ -72,7 +71,13 @@ def _registered(named: str) -> Path:
     tracker = os.environ.get("MLFLOW_TRACKING_URI")
     if not tracker:
         raise UserError(f"no MLflow server is named to ask for {named}: set MLFLOW_TRACKING_URI")
-    return fetch_registered(tracker, found[1], found[2] or found[3] or "latest")
+    return tracker, found[1], found[2] or found[3] or "latest"
+
+
+def _registered(named: str) -> Path:
+    from ..tracking.registry import fetch_registered
+
+    return fetch_registered(*registered_name(named))
 
 
 def _sha256(data: bytes) -> str:

@@ -67,27 +67,11 @@ def fetch_registered(uri: str, name: str, version: str = NEWEST, cache: Path | N
     `UserError` where the tracker can't be used, has no such version, or gives other bytes than were registered.
     """
     from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
 
-    wanted = (
-        f"models:/{name}/{version}"
-        if _is_number(version) or version == NEWEST
-        else f"models:/{name}@{version}"
-    )
+    wanted = _wanted(name, version)
     try:
         client = connect(uri)
-        try:
-            if _is_number(version):
-                found = client.get_model_version(name, version.lstrip("vV"))
-            else:
-                found = client.get_model_version_by_alias(name, version)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            what = (
-                f"there is no {wanted} at {shown(uri)} ({reason(error)}): look in its registry for the name"
-            )
-            raise UserError(what) from None
+        found = _version(client, uri, name, version)
         checksum = found.tags.get(CHECKSUM_TAG, "")
         if not re.fullmatch("[0-9a-f]{64}", checksum):  # registered by somebody else
             checksum = ""
@@ -111,6 +95,36 @@ def fetch_registered(uri: str, name: str, version: str = NEWEST, cache: Path | N
         return _weights_in(target, wanted)
     except unusable() as error:
         raise cannot_be_used(uri, error, "check its address, and that it has the model's files") from None
+
+
+def pinned_version(uri: str, name: str, version: str = NEWEST) -> str:
+    """The number of the version that an alias or "latest" means now; raises `UserError` as `fetch_registered`."""
+    try:
+        return str(_version(connect(uri), uri, name, version).version)
+    except unusable() as error:
+        raise cannot_be_used(uri, error, "check its address") from None
+
+
+def _wanted(name: str, version: str) -> str:
+    by_number = _is_number(version) or version == NEWEST
+    return f"models:/{name}/{version}" if by_number else f"models:/{name}@{version}"
+
+
+def _version(client: Any, uri: str, name: str, version: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if _is_number(version):
+            return client.get_model_version(name, version.lstrip("vV"))
+        return client.get_model_version_by_alias(name, version)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        what = (
+            f"there is no {_wanted(name, version)} at {shown(uri)} ({reason(error)}): look in its registry for "
+            "the name"
+        )
+        raise UserError(what) from None
 
 
 def checksum_of(file: Path) -> str:

@@ -1,0 +1,5 @@
+"""The endpoint: an HTTP API in front of models that batch, scale and shed, and a page to try it."""
+
+from .settings import ServeSettings
+
+__all__ = ["ServeSettings"]

@@ -1,0 +1,180 @@
+"""The routes: HTTP in, one call, HTTP out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
+
+from diffuir_core.variants import variant
+
+from .access import check_origin
+from .page import add_page
+from .parameters import Parameters
+from .problems import TITLES, Problem, add_handlers
+
+if TYPE_CHECKING:
+    from .gateway import Answer, Gateway
+
+logger = logging.getLogger("ray.serve")
+
+PROBLEM = {
+    "description": "A problem (RFC 9457)",
+    "content": {
+        "application/problem+json": {
+            "schema": {
+                "type": "object",
+                "required": ["type", "title", "status", "detail", "request_id"],
+                "properties": {
+                    "type": {"type": "string", "example": "urn:diffuir:busy-wait"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "detail": {"type": "string"},
+                    "request_id": {"type": "string"},
+                },
+            }
+        }
+    },
+}
+PHOTO = {"type": "string", "format": "binary"}
+MEDIA_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Of an operation, as OpenAPI describes them."""
+    return {status: {**PROBLEM, "description": TITLES[status]} for status in statuses}
+
+
+def api(gateway: Gateway) -> FastAPI:
+    """The application in front of `gateway`."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(gateway.watch())
+        yield
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+    # Their pages come from other servers, and this one needs none.
+    app = FastAPI(
+        title="DiffUIR",
+        version=version("diffuir"),
+        summary="Removes rain, snow, haze, darkness and blur from photos.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    add_handlers(app)
+
+    def allowed(request: Request) -> str:
+        check_origin(request.headers)
+        return gateway.access.check(request.headers.get("authorization"))
+
+    @app.post(
+        "/v1/restore",
+        dependencies=[Depends(allowed)],
+        response_class=Response,
+        responses={
+            200: {
+                "description": "The restored photo",
+                "content": {media_type: {"schema": PHOTO} for media_type in MEDIA_TYPES.values()},
+            },
+            **problems(400, 401, 403, 408, 413, 415, 422, 429, 500, 503, 504),
+        },
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    **{media_type: {"schema": PHOTO} for media_type in MEDIA_TYPES.values()},
+                    "multipart/form-data": {
+                        "schema": {"type": "object", "properties": {"photo": PHOTO}, "required": ["photo"]}
+                    },
+                },
+            }
+        },
+    )
+    async def restore(request: Request, parameters: Annotated[Parameters, Query()]) -> Response:
+        """Restore one photo: the body, or the one file of a form."""
+        began = time.perf_counter()
+        try:
+            with gateway.admission.request() as holding:
+                answer = await gateway.restore(request, parameters, holding)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody reads it
+        whole = time.perf_counter() - began
+        gateway.measured.restored({**answer.seconds, "whole": whole}, answer.pixels)
+        return Response(answer.data, 200, headers_of(answer, whole), MEDIA_TYPES[answer.format])
+
+    @app.get("/v1/models", dependencies=[Depends(allowed)], responses=problems(401, 429))
+    async def models() -> JSONResponse:
+        """The models that a request may name."""
+        listed = [
+            {
+                "name": name,
+                "variant": entry.variant,
+                "parameters": entry.parameters,
+                "gflop_256": variant(entry.variant).gflop_256,
+                "sha256": entry.sha256,
+                "default": name == gateway.settings.default_model,
+            }
+            for name, entry in gateway.catalogue.items()
+        ]
+        return JSONResponse(
+            {
+                "models": listed,
+                "steps": gateway.settings.steps,
+                "most_steps": gateway.settings.most_steps,
+                "max_bytes": gateway.settings.max_bytes,
+                "max_pixels": gateway.settings.max_pixels,
+            }
+        )
+
+    @app.get("/healthz", responses=problems(503))
+    async def healthz() -> JSONResponse:
+        """Whether a tiny image comes back restored."""
+        return JSONResponse({"status": "ok", "seconds": round(await gateway.probe(), 4)})
+
+    @app.get("/readyz", responses=problems(503))
+    async def readyz() -> JSONResponse:
+        """Whether a model has been loaded and has restored something."""
+        if not gateway.is_ready:
+            raise Problem(503, "starting", "no model is ready yet", 2)
+        return JSONResponse({"status": "ok", "models": gateway.admission.replicas})
+
+    add_page(app, gateway)
+    return app
+
+
+def headers_of(answer: Answer, whole: float) -> dict[str, str]:
+    """What an answer says of itself."""
+    options = answer.options
+    timing = {**answer.seconds, "whole": whole}
+    headers = {
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Diffuir-Model": options.model,
+        "Diffuir-Weights": answer.sha256,
+        "Diffuir-Steps": str(options.steps),
+        "Diffuir-Seed": str(options.seed),
+        "Diffuir-Precision": answer.precision,
+        "Diffuir-Tiles": answer.tiles,
+        "Server-Timing": ", ".join(f"{stage};dur={took * 1000:.2f}" for stage, took in timing.items()),
+    }
+    if answer.notes:
+        headers["Diffuir-Notes"] = "; ".join(answer.notes).encode("ascii", "replace").decode()
+    return headers

@@ -1,0 +1,113 @@
+"""What `diffuir serve` does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+
+from diffuir_core import UserError
+
+from ..runtime import ray_session
+from .settings import ServeSettings
+
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open: longer than a load balancer keeps its own."""
+
+
+def run_serve(settings: ServeSettings) -> int:
+    """Serve until SIGINT or SIGTERM, then finish what was begun, and return the exit code."""
+    with serving(settings) as url:
+        print(f"{url} is ready: a page to try it, POST {url}/v1/restore, {url}/openapi.json", flush=True)
+        stopped = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
+        stopped.wait()
+        print("stopping: what was begun is finished", flush=True)
+    return 0
+
+
+@contextmanager
+def serving(settings: ServeSettings, make: Any = None) -> Iterator[str]:
+    """The endpoint, ready, and its URL; ended with the block.
+
+    make: as `application` has it. Raises `UserError` where it cannot be started.
+    """
+    from .app import FOR_SERVE
+
+    for name, value in FOR_SERVE.items():
+        os.environ.setdefault(name, value)
+    _check_port(settings)
+    with ray_session(
+        settings.address,
+        settings.device,
+        least_cpus=settings.max_replicas + 1,
+        dashboard=bool(settings.jobs_under),
+    ) as resources:
+        from ray import serve
+
+        from .app import NAME, application
+
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        app = application(settings, resources, make)
+        try:
+            serve.start(proxy_location="HeadOnly", http_options=http_options(settings))
+            serve.run(app, name=NAME, route_prefix="/")
+            yield f"http://{_shown_host(settings.host)}:{settings.port}"
+        except RuntimeError as error:
+            raise UserError(f"the endpoint did not start: {_last_line(error)}") from error
+        finally:
+            serve.shutdown()
+
+
+def http_options(settings: ServeSettings) -> dict[str, Any]:
+    """Of Ray Serve's proxy."""
+    return {"host": settings.host, "port": settings.port, "keep_alive_timeout_s": KEEP_ALIVE}
+
+
+def deployable(settings: ServeSettings) -> str:
+    """The YAML that `serve deploy` takes, of these settings."""
+    from .app import IMPORT_PATH, NAME
+
+    arguments = settings.model_dump(mode="json", exclude={"host", "port", "address"}, exclude_defaults=True)
+    return yaml.safe_dump(
+        {
+            "proxy_location": "EveryNode",
+            "http_options": http_options(settings),
+            "logging_config": {"encoding": "JSON"},
+            "applications": [
+                {"name": NAME, "route_prefix": "/", "import_path": IMPORT_PATH, "args": arguments}
+            ],
+        },
+        sort_keys=False,
+    )
+
+
+def _check_port(settings: ServeSettings) -> None:
+    """Raise `UserError` where somebody listens there already, which Serve would only say in a log."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((settings.host, settings.port))
+        except OSError as error:
+            raise UserError(
+                f"can't listen on {settings.host}:{settings.port} ({error.strerror}): choose another --port or "
+                "--host"
+            ) from error
+
+
+def _shown_host(host: str) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    return f"[{shown}]" if ":" in shown and not shown.startswith("[") else shown
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]

@@ -1,0 +1,234 @@
+"""The process between clients and models: takes photos in, decodes, has them restored, encodes.
+
+A Ray Serve deployment, of which several may share the work. It holds no model, so that what clients send is never
+near one, and models never wait for a decoder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from fastapi import Request
+from ray import serve
+from ray.exceptions import RayActorError, RayError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from starlette.types import ASGIApp
+
+from diffuir_core.imaging import Image, ImageError, Limits, decode, encode, inspect
+
+from ..restore.stages import with_restored
+from .access import Access, keys_of_environment
+from .admission import Admission, Holding, units
+from .catalogue import Catalogue
+from .intake import read_photo
+from .measured import Measured
+from .model import Options, Restored, RestoreFailedError, model_id
+from .parameters import Parameters
+from .problems import Problem, of_image
+from .settings import ServeSettings
+
+MODEL = "Model"
+"""The deployment that restores."""
+CODEC_THREADS = 4
+SECONDS_BETWEEN_LOOKS = 1.0
+"""At how many models there are."""
+PROBE_SECONDS = 10.0
+HELD_FOR_A_PIXEL = 6
+"""Bytes of a photo on its way: as it was and as it is."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A restored photo's file and how it came about; seconds: of each stage."""
+
+    data: bytes
+    format: str
+    options: Options
+    sha256: str
+    precision: str
+    tiles: str
+    notes: tuple[str, ...]
+    pixels: int
+    seconds: dict[str, float]
+
+
+class Gateway:
+    """Restores what requests hold, with the models behind `models`."""
+
+    def __init__(self, settings: ServeSettings, catalogue: Catalogue, models: Any) -> None:
+        self.settings = settings
+        self.catalogue = catalogue
+        self.access = Access(keys_of_environment(settings.require_key), settings.requests_per_minute)
+        self.admission = Admission(settings.max_open, settings.held_bytes, settings.max_wait)
+        self.measured = Measured()
+        self.is_ready = False
+        self._models = models
+        self._codecs = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="diffuir-codec")
+        self._limits = Limits(
+            max_bytes=settings.max_bytes, max_pixels=settings.max_pixels, max_side=settings.max_side
+        )
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Serve calls this after the constructor."""
+        from .api import api
+
+        return self.measured.counting(api(self))
+
+    async def watch(self) -> None:
+        """Keep up with how many models there are, until it is cancelled."""
+        here = serve.get_replica_context()
+        while True:
+            with suppress(RayError, KeyError):
+                status = await asyncio.to_thread(serve.status)
+                deployments = status.applications[here.app_name].deployments
+                running = {
+                    name: deployment.replica_states.get("RUNNING", 0)
+                    for name, deployment in deployments.items()
+                }
+                self.admission.replicas = running[MODEL] / max(1, running[here.deployment])
+                self.is_ready = self.is_ready or running[MODEL] > 0 or self.settings.min_replicas == 0
+                if running[MODEL]:
+                    await self._learn_pace()
+            self.measured.stands(self.admission.open, self.admission.wait())
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+
+    async def _learn_pace(self) -> None:
+        """Of the default model, as it was warmed up with, until requests tell more."""
+        model = self.settings.default_model
+        if not self.admission.knows(model):
+            pace = await asyncio.wait_for(self._models.pace.remote(), PROBE_SECONDS)
+            self.admission.learn(model, 1.0, pace)
+
+    async def probe(self) -> float:
+        """Have a tiny image restored, and return the seconds that it took; raises `Problem` 503."""
+        try:
+            return await asyncio.wait_for(self._models.probe.remote(), PROBE_SECONDS)
+        except (TimeoutError, RayError, BackPressureError, DeploymentUnavailableError) as error:
+            raise Problem(
+                503, "unhealthy", f"no model restored a tiny image within {PROBE_SECONDS:g} s", 5
+            ) from error
+
+    async def restore(self, request: Request, parameters: Parameters, holding: Holding) -> Answer:
+        """The photo in `request`, restored; raises `Problem` and `Refused`."""
+        options = self.options(parameters)
+        watch = Stopwatch()
+        data = await read_photo(request, self.settings.max_bytes, self.settings.upload_timeout, holding)
+        watch.lap("upload")
+        seconds = min(parameters.timeout or self.settings.timeout, self.settings.timeout)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._restore(data, parameters, options, holding, watch, seconds)
+        except TimeoutError:
+            raise Problem(504, "timeout", f"it was not done after {seconds:g} s") from None
+        except ImageError as error:
+            raise of_image(error) from error
+
+    def options(self, parameters: Parameters) -> Options:
+        """What a model is told; raises `Problem` 422 for what this server does not offer."""
+        model = parameters.model or self.settings.default_model
+        if model not in self.catalogue:
+            raise Problem(422, "model", f"there is no model of that name: choose {', '.join(self.catalogue)}")
+        steps = parameters.steps or self.settings.steps
+        if steps > self.settings.most_steps:
+            raise Problem(422, "parameter", f"steps: this server takes up to {self.settings.most_steps}")
+        return Options(model, steps, parameters.seed, parameters.strength, parameters.equalise)
+
+    async def _restore(
+        self,
+        data: bytes,
+        parameters: Parameters,
+        options: Options,
+        holding: Holding,
+        watch: Stopwatch,
+        seconds: float,
+    ) -> Answer:
+        header = await self.in_thread(partial(inspect, data, self._limits))
+        work = units(header.height, header.width, options.steps)
+        self._check_time(options.model, work, seconds)
+        with self.admission.work(options.model, work):
+            # Only what will be restored is decoded.
+            holding.add(header.height * header.width * HELD_FOR_A_PIXEL)
+            image = await self.in_thread(
+                partial(decode, data, self._limits, exif=parameters.exif, truncated=parameters.truncated)
+            )
+            watch.lap("decode")
+            restored = await self._restored(image, options)
+            whole = watch.lap("hop")
+        self.admission.learn(options.model, work, restored.took)
+        watch.seconds |= {
+            "queue": restored.queued,
+            "restore": restored.took,
+            "hop": whole - restored.queued - restored.took,
+        }
+        image = with_restored(image, restored.restoration)
+        format = (parameters.format or image.format).upper()
+        result = await self.in_thread(partial(encode, image, format, parameters.quality))
+        watch.lap("encode")
+        tiling = restored.restoration.tiling
+        return Answer(
+            data=result,
+            format=format,
+            options=options,
+            sha256=self.catalogue[options.model].sha256,
+            precision=restored.precision,
+            tiles="whole" if tiling is None else str(tiling),
+            notes=image.notes,
+            pixels=header.height * header.width,
+            seconds=watch.seconds,
+        )
+
+    def _check_time(self, model: str, work: float, seconds: float) -> None:
+        takes = self.admission.expected(model, work)
+        if takes > seconds:
+            raise Problem(
+                413,
+                "too-slow",
+                f"it would take about {takes:.0f} s, and a request may take {seconds:g} s: give it fewer steps or "
+                "send it to /v1/jobs",
+            )
+
+    async def _restored(self, image: Image, options: Options) -> Restored:
+        models = self._models
+        if options.model != self.settings.default_model or options.steps != self.settings.steps:
+            models = models.options(multiplexed_model_id=model_id(options.model, options.steps))
+        asked = models.restore.remote(image.pixels, options)
+        try:
+            return await asked
+        except RestoreFailedError as error:
+            raise Problem(500, "failed", f"{error.args[0]}".splitlines()[0][:300]) from error
+        except RayActorError as error:
+            detail = "the process that restored it has died: send it again"
+            raise Problem(503, "died", detail, 1) from error
+        except (BackPressureError, DeploymentUnavailableError) as error:
+            raise Problem(503, "busy-queue", "no model is free: send it again", 1) from error
+        except asyncio.CancelledError:
+            # The client has gone, or it took too long: its place is another's.
+            asked.cancel()
+            raise
+
+    def in_thread(self, run: Callable[[], T]) -> Awaitable[T]:
+        """What `run` returns, called off the loop that all requests share."""
+        return asyncio.get_running_loop().run_in_executor(self._codecs, run)
+
+
+class Stopwatch:
+    """The seconds of each stage, one after the other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, stage: str) -> float:
+        """The seconds since the last stage ended are this one's."""
+        now = time.perf_counter()
+        self.seconds[stage], self._since = now - self._since, now
+        return self.seconds[stage]

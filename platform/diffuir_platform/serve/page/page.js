@@ -1,0 +1,216 @@
+"use strict";
+// The page of the endpoint: a photo in, POST v1/restore, both photos one over the other. Nothing from elsewhere.
+
+const at = (id) => document.getElementById(id);
+const ENDINGS = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/tiff": "tiff", "image/bmp": "bmp" };
+const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
+
+let photo = null; // the File that was given last
+let sending = null; // the request under way
+let zoom = 0; // an index of ZOOMS
+let urls = []; // of what is shown, given back when something else is
+
+async function start() {
+  at("curl").textContent = `curl --data-binary @photo.jpg -o restored.jpg ${new URL("v1/restore", location.href)}`;
+  await Promise.all([listModels(), listExamples()]);
+}
+
+async function listModels() {
+  const answer = await fetch("v1/models", { headers: authorization() });
+  if (answer.status === 401) return askForKey();
+  if (!answer.ok) return say(await problemOf(answer), true);
+  const about = await answer.json();
+  at("model").replaceChildren(
+    ...about.models.map((model) => new Option(`${model.name} (DiffUIR-${model.variant})`, model.name, model.default, model.default)),
+  );
+  at("steps").max = about.most_steps;
+  at("steps").value = about.steps;
+  at("limits").textContent =
+    `JPEG, PNG, WebP, TIFF or BMP, up to ${Math.round(about.max_bytes / 2 ** 20)} MiB ` +
+    `and ${Math.round(about.max_pixels / 1e6)} megapixels`;
+}
+
+async function listExamples() {
+  const answer = await fetch("examples");
+  if (!answer.ok) return;
+  for (const name of await answer.json()) {
+    const button = document.createElement("button");
+    const image = document.createElement("img");
+    const label = document.createElement("span");
+    button.type = "button";
+    image.src = `examples/${name}.jpg`;
+    image.alt = "";
+    image.loading = "lazy";
+    label.textContent = name.replace("_", " ");
+    button.append(image, label);
+    button.addEventListener("click", async () => {
+      const bytes = await (await fetch(image.src)).blob();
+      take(new File([bytes], `${name}.jpg`, { type: "image/jpeg" }));
+    });
+    const item = document.createElement("li");
+    item.append(button);
+    at("examples").append(item);
+  }
+}
+
+function authorization() {
+  const key = at("key").value;
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
+function askForKey() {
+  at("key-field").hidden = false;
+  at("key").focus();
+  say("This server wants an API key.", true);
+}
+
+function take(file) {
+  photo = file;
+  at("restore").disabled = false;
+  restore();
+}
+
+function restore() {
+  if (!photo) return;
+  if (sending) sending.abort();
+  const query = new URLSearchParams({ steps: at("steps").value, strength: at("strength").value });
+  if (at("model").value) query.set("model", at("model").value);
+  if (at("equalise").checked) query.set("equalise", "true");
+  // What browsers cannot show comes back as what they can.
+  if (/\.tiff?$/i.test(photo.name) || photo.type === "image/tiff") query.set("format", "png");
+  const request = (sending = new XMLHttpRequest());
+  const given = photo;
+  request.open("POST", `v1/restore?${query}`);
+  for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
+  request.responseType = "blob";
+  request.upload.onprogress = (event) => progress(event.lengthComputable ? event.loaded / event.total : null);
+  request.upload.onload = () => {
+    progress(null);
+    say("Restoring …");
+  };
+  request.onload = async () => {
+    done(request);
+    if (request.status === 200) return show(given, request);
+    const answer = new Response(request.response, { status: request.status, headers: { "Content-Type": "application/json" } });
+    if (request.status === 401) return askForKey();
+    say(await problemOf(answer), true);
+  };
+  request.onerror = () => {
+    done(request);
+    say("The server does not answer: is it still running?", true);
+  };
+  progress(0);
+  say("Sending …");
+  request.send(given);
+}
+
+function done(request) {
+  if (sending === request) sending = null;
+  at("progress").hidden = true;
+}
+
+async function problemOf(answer) {
+  try {
+    const problem = await answer.json();
+    return `${problem.title}: ${problem.detail}`;
+  } catch {
+    return `The server answers ${answer.status}.`;
+  }
+}
+
+function say(text, bad = false) {
+  at("status").textContent = text;
+  at("status").classList.toggle("bad", bad);
+}
+
+function progress(share) {
+  at("progress").hidden = false;
+  if (share === null) at("progress").removeAttribute("value");
+  else at("progress").value = share;
+}
+
+async function show(given, request) {
+  urls.forEach(URL.revokeObjectURL);
+  urls = [given, request.response].map((blob) => URL.createObjectURL(blob));
+  const [before, after] = urls;
+  const type = request.response.type;
+  at("download").href = after;
+  at("download").download = `${given.name.replace(/\.[^.]*$/, "") || "photo"}-restored.${ENDINGS[type] || "bin"}`;
+  at("before").src = before;
+  at("after").src = after;
+  const shown = await Promise.allSettled([at("before").decode(), at("after").decode()]);
+  at("stage").classList.toggle("no-before", shown[0].status === "rejected");
+  at("result").hidden = false;
+  divide(50);
+  zoomTo(0);
+  const header = (name) => request.getResponseHeader(name);
+  const took = /whole;dur=([\d.]+)/.exec(header("Server-Timing") || "");
+  const model = /restore;dur=([\d.]+)/.exec(header("Server-Timing") || "");
+  at("facts").textContent = [
+    `${at("after").naturalWidth} × ${at("after").naturalHeight}`,
+    `${header("Diffuir-Model")}, ${header("Diffuir-Steps")} steps, ${header("Diffuir-Precision")}, ${header("Diffuir-Tiles")}`,
+    model && took ? `${(model[1] / 1000).toFixed(2)} s of the model, ${(took[1] / 1000).toFixed(2)} s in all` : "",
+    header("Diffuir-Notes") || "",
+  ].filter(Boolean).join(" · ");
+  say("Done. Move the slider to compare.");
+}
+
+function divide(percent) {
+  const value = Math.min(100, Math.max(0, percent));
+  at("divide").value = value;
+  at("stage").style.setProperty("--at", `${value}%`);
+}
+
+function zoomTo(index) {
+  const viewer = at("viewer");
+  const middle = [viewer.scrollLeft + viewer.clientWidth / 2, viewer.scrollTop + viewer.clientHeight / 2];
+  const next = Math.min(ZOOMS.length - 1, Math.max(0, index));
+  const ratio = ZOOMS[next] / ZOOMS[zoom];
+  zoom = next;
+  at("stage").style.width = `${ZOOMS[zoom] * 100}%`;
+  at("zoom").textContent = zoom === 0 ? "fit" : `${ZOOMS[zoom] * 100}%`;
+  at("smaller").disabled = zoom === 0;
+  at("larger").disabled = zoom === ZOOMS.length - 1;
+  viewer.scrollTo(middle[0] * ratio - viewer.clientWidth / 2, middle[1] * ratio - viewer.clientHeight / 2);
+}
+
+function follow(event) {
+  const box = at("stage").getBoundingClientRect();
+  divide(((event.clientX - box.left) / box.width) * 100);
+}
+
+at("file").addEventListener("change", (event) => event.target.files[0] && take(event.target.files[0]));
+at("options").addEventListener("submit", (event) => {
+  event.preventDefault();
+  restore();
+});
+at("key").addEventListener("change", listModels);
+at("divide").addEventListener("input", (event) => divide(Number(event.target.value)));
+at("handle").addEventListener("pointerdown", (event) => {
+  at("handle").setPointerCapture(event.pointerId);
+  event.preventDefault();
+});
+at("handle").addEventListener("pointermove", (event) => at("handle").hasPointerCapture(event.pointerId) && follow(event));
+at("smaller").addEventListener("click", () => zoomTo(zoom - 1));
+at("larger").addEventListener("click", () => zoomTo(zoom + 1));
+at("fit").addEventListener("click", () => zoomTo(0));
+
+// The whole window takes a photo, so that one which misses the field does not replace the page.
+for (const kind of ["dragenter", "dragover"]) {
+  addEventListener(kind, (event) => {
+    event.preventDefault();
+    at("drop").classList.add("over");
+  });
+}
+addEventListener("dragleave", (event) => event.relatedTarget === null && at("drop").classList.remove("over"));
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  at("drop").classList.remove("over");
+  if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+});
+addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
+  if (file) take(file);
+});
+
+start();

@@ -1,0 +1,36 @@
+"""What a request may ask for, in the names of the command line."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from diffuir_core.imaging import ExifPolicy
+
+
+class Parameters(BaseModel):
+    """The query of POST /v1/restore."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    model: str | None = Field(default=None, max_length=64)
+    """A name of GET /v1/models; the server's first one where there is none."""
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    """Sampling steps; the server's own number where there is none."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """With the photo's own content, what its noise is drawn from."""
+    strength: float = Field(default=1.0, ge=0, le=1)
+    """How much of the change is made."""
+    equalise: bool = False
+    """Equalise the histogram first, as published weights expect of low light."""
+    format: Literal["jpeg", "png", "webp", "tiff", "bmp"] | None = None
+    """Of the result; the photo's own where there is none."""
+    quality: int = Field(default=95, ge=1, le=100)
+    """Of JPEG and lossy WebP."""
+    exif: ExifPolicy = "without-gps"
+    """What is kept of the EXIF."""
+    truncated: bool = False
+    """Take a JPEG, PNG or BMP that ends too early as far as it goes."""
+    timeout: float | None = Field(default=None, gt=0, le=86_400)
+    """Seconds after which the answer is of no use; the server's own limit where that is less."""
