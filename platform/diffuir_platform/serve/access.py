@@ -86,9 +86,17 @@ def keys_of_environment(required: bool) -> dict[str, str]:
 
 def check_origin(headers: Mapping[str, str]) -> None:
     """Raises `Problem` 403 for what another site's page sends through a visitor's browser."""
-    origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    origin, host = headers.get("origin"), headers.get("host")
+    if origin is not None and (not host or _host(origin) != host):
         raise Problem(403, "origin", "pages of other sites may not use this server")
+
+
+def _host(origin: str) -> str:
+    """Its host and port; empty for what is no URL."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _digest(key: str) -> bytes:

@@ -78,6 +78,7 @@ def api(gateway: Gateway) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     add_handlers(app)
 

@@ -33,6 +33,8 @@ FOR_SERVE = {
     # One event loop for a process's requests and its calls: half of what a hop takes.
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    # Before Serve's own HTTP server.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "diffuir_platform.serve.front.middlewares",
 }
 """In the environment of every process of Ray Serve, the controller included."""
 

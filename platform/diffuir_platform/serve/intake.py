@@ -68,6 +68,8 @@ async def _file_of_form(request: Request, most: int, holding: Holding) -> bytes:
         raise Problem(
             400, "form", f"the form can't be read ({error.message}): send one file in it"
         ) from error
+    except UnicodeError as error:  # of charsets that Python has and that decode nothing
+        raise Problem(400, "form", "the form's charset can't be read: leave it out") from error
     try:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if len(files) != 1:

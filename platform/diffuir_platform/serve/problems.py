@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 from diffuir_core.imaging import ImageError, TooLargeError, UnknownFormatError
 
@@ -41,6 +42,7 @@ WHY = {
 
 
 KIND_HEADER = "Diffuir-Problem"
+MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
@@ -53,7 +55,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
         self.detail = detail
         self.retry_after = retry_after
 
-    def response(self, request: Request) -> JSONResponse:
+    def response(self, request: HTTPConnection) -> JSONResponse:
         """What goes out."""
         headers = {"Cache-Control": "no-store", KIND_HEADER: self.kind}
         if self.retry_after is not None:
@@ -67,7 +69,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
             "detail": self.detail,
             "request_id": request.headers.get("x-request-id", "")[:128],
         }
-        return JSONResponse(body, self.status, headers, media_type="application/problem+json")
+        return JSONResponse(body, self.status, headers, media_type=MEDIA_TYPE)
 
 
 def of_image(error: ImageError) -> Problem:

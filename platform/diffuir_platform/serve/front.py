@@ -1,0 +1,120 @@
+"""What stands before Ray Serve's own HTTP server, in its process.
+
+No header of a client's steers Serve: some would take a request's time limit away, keep a restore going for nobody,
+or end in a 500. And what Serve itself refuses is told in the API's shape.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .problems import MEDIA_TYPE, Problem
+
+logger = logging.getLogger("ray.serve")
+
+OF_SERVE = (
+    b"x_request_timeout_seconds",
+    b"x_request_disconnect_disabled",
+    b"serve_multiplexed_model_id",
+    b"x_session_id",
+)
+"""Headers that Serve takes for its own, however their words are joined."""
+REQUEST_ID = b"x-request-id"
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "DELETE")
+_OF_SERVER: dict[int, tuple[str, str, int | None]] = {
+    404: ("http", "Not Found", None),
+    500: ("lost", "the process that had it has ended: send it again", 1),
+    503: ("busy-server", "no process takes requests at present: send it again", 1),
+}
+"""Of Serve's own statuses: kind, detail and seconds to wait. Serve itself says 500 of a process that died."""
+
+
+def middlewares() -> list[Middleware]:
+    """Serve calls this where `app.FOR_SERVE` is in its environment."""
+    return [Middleware(Front)]
+
+
+class Front:
+    """An ASGI application before `app`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = {**scope, "headers": headers_for_serve(scope["headers"])}
+        request = HTTPConnection(scope)
+        if scope["type"] != "http":
+            refusal = Problem(404, "http", "there are no websockets here").response(request)
+            return await with_id(refusal, request)(scope, receive, send)
+        answered = False
+        problem: Problem | None = None
+
+        async def answer(message: Message) -> None:
+            nonlocal answered, problem
+            if message["type"] == "http.response.start":
+                problem = problem_of(message)
+            if problem is None:
+                answered = True
+                await send(message)
+
+        if scope["method"] in _WITHOUT_BODY:
+            receive = without_body(receive)
+        try:
+            await self._app(scope, receive, answer)
+        except Exception:
+            logger.exception("a request failed in Serve's HTTP server")
+        if not answered:
+            await with_id((problem or _problem(500)).response(request), request)(scope, receive, send)
+
+
+def with_id(response: Response, request: HTTPConnection) -> Response:
+    """With the request's id in a header, as Serve's own have it."""
+    response.headers["X-Request-ID"] = request.headers["x-request-id"]
+    return response
+
+
+def headers_for_serve(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Those that Serve may see: none of its own, and one id that is plain enough to be written anywhere."""
+    ids = [value for name, value in headers if name == REQUEST_ID and _REQUEST_ID.fullmatch(value)]
+    kept = [(name, value) for name, value in headers if name.replace(b"-", b"_") not in OF_SERVE]
+    kept = [(name, value) for name, value in kept if name != REQUEST_ID]
+    return [*kept, (REQUEST_ID, ids[0] if ids else str(uuid.uuid4()).encode())]
+
+
+def without_body(receive: Receive) -> Receive:
+    """No body, whatever comes: Serve would keep all of it until the answer is there."""
+    began = False
+
+    async def received() -> Message:
+        nonlocal began
+        if not began:
+            began = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return message
+
+    return received
+
+
+def problem_of(start: Message) -> Problem | None:
+    """What to answer instead of an answer that begins so, if anything."""
+    headers = Headers(raw=start["headers"])
+    if start["status"] < 400 or headers.get("content-type") == MEDIA_TYPE:
+        return None
+    return _problem(start["status"])
+
+
+def _problem(status: int) -> Problem:
+    kind, detail, retry_after = _OF_SERVER.get(status, ("http", "it was refused", None))
+    return Problem(503 if status == 500 else status, kind, detail, retry_after)
