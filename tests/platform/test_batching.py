@@ -7,8 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import pytest
-
 from diffuir_platform.serve.batching import Batcher
 
 Kind = str
@@ -112,8 +110,7 @@ def test_a_lone_one_waits_for_others_only_so_long() -> None:
         began = time.perf_counter()
         turn = await model.take("a", "x", 8)
         took = time.perf_counter() - began
-        assert took >= 0.05
-        assert turn.queued == pytest.approx(took, abs=took)
+        assert 0.05 <= turn.queued <= took
         assert turn.batch == 1
 
     run(test)
@@ -131,12 +128,13 @@ def test_a_full_batch_does_not_wait() -> None:
 
 def test_another_kind_does_not_end_the_wait() -> None:
     async def test() -> None:
-        model = Model(wait=0.2)
-        asked = [model.ask("a", "x", 2), model.ask("b", "z", 2)]
+        model = Model(wait=60)
+        first = model.ask("a", "x", 2)
+        other = model.ask("b", "z", 2)
         await turns()
-        asked.append(model.ask("a", "y", 2))
-        await asyncio.gather(*asked)
-        assert model.batches == [["x", "y"], ["z"]]
+        await asyncio.gather(first, model.ask("a", "y", 2))
+        assert model.batches == [["x", "y"]]
+        assert not other.done()
 
     run(test)
 
@@ -170,14 +168,14 @@ def test_one_whose_client_has_gone_leaves_the_queue() -> None:
 def test_one_that_goes_while_it_is_restored_leaves_the_others_theirs() -> None:
     async def test() -> None:
         model = Model(held=True)
-        await model.occupied()
         gone, stays = model.ask("a", "gone", 2), model.ask("a", "stays", 2)
-        await turns()
-        model.free.set()
-        while len(model.batches) < 2:
+        while not model.busy:
             await asyncio.sleep(0)
         gone.cancel()
+        await turns()
+        model.free.set()
         assert (await stays).result == "STAYS"
+        assert model.batches == [["gone", "stays"]]
         assert (await model.take("a", "later", 1)).result == "LATER"
 
     run(test)
@@ -219,8 +217,9 @@ def test_the_time_of_a_batch_is_shared_by_those_in_it() -> None:
             return items
 
         batcher = Batcher[str, str](slow, 60)
+        began = time.perf_counter()
         turns_of = await asyncio.gather(*[batcher("a", str(i), 4) for i in range(4)])
         assert {turn.batch for turn in turns_of} == {4}
-        assert 0.1 <= sum(turn.took for turn in turns_of) < 1
+        assert 0.1 <= sum(turn.took for turn in turns_of) <= time.perf_counter() - began
 
     run(test)
