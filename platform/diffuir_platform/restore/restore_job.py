@@ -44,13 +44,13 @@ def restore_job(job: RestoreJob, address: str) -> Job:
             )
     return Job(
         name="restore-" + re.sub(r"[^A-Za-z0-9]+", "-", storage.absolute(job.target)).strip("-")[-80:],
-        arguments=("restore", *_arguments(job)),
+        arguments=("restore", *arguments_of(job)),
         files={},
         environment=passed_on(address),
     )
 
 
-def _arguments(job: RestoreJob) -> Iterator[str]:
+def arguments_of(job: RestoreJob) -> Iterator[str]:
     """As the command line takes them; what is the default is left out, and the cluster is the job's own."""
     options = job.model_dump(mode="json", exclude={"source", "target", "address"}, exclude_defaults=True)
     for name, value in options.items():

@@ -1,6 +1,7 @@
-"""The routes: HTTP in, one call, HTTP out."""
+"""The routes: HTTP in, one call, HTTP out.
 
-from __future__ import annotations
+FastAPI reads the annotations of routes, and could not find what is local to a function in postponed ones.
+"""
 
 import asyncio
 import logging
@@ -12,14 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from diffuir_core.variants import variant
 
 from .access import check_origin
+from .intake import read_body
 from .page import add_page
-from .parameters import Parameters
-from .problems import TITLES, Problem, add_handlers
+from .parameters import JobRequest, RestoreQuery
+from .problems import TITLES, Problem, add_handlers, sentence
 
 if TYPE_CHECKING:
     from .gateway import Answer, Gateway
@@ -44,6 +47,8 @@ PROBLEM = {
         }
     },
 }
+LONGEST_JOB = 2**22
+"""Bytes of the body of a job: ten thousand URIs of some length."""
 PHOTO = {"type": "string", "format": "binary"}
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
@@ -59,7 +64,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {**PROBLEM, "description": TITLES[status]} for status in statuses}
 
 
-def api(gateway: Gateway) -> FastAPI:
+def api(gateway: "Gateway") -> FastAPI:
     """The application in front of `gateway`."""
 
     @asynccontextmanager
@@ -109,7 +114,7 @@ def api(gateway: Gateway) -> FastAPI:
             }
         },
     )
-    async def restore(request: Request, parameters: Annotated[Parameters, Query()]) -> Response:
+    async def restore(request: Request, parameters: Annotated[RestoreQuery, Query()]) -> Response:
         """Restore one photo: the body, or the one file of a form."""
         began = time.perf_counter()
         try:
@@ -145,6 +150,37 @@ def api(gateway: Gateway) -> FastAPI:
             }
         )
 
+    @app.post(
+        "/v1/jobs",
+        status_code=202,
+        responses=problems(401, 403, 413, 422, 429, 503),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": JobRequest.model_json_schema()}},
+            }
+        },
+    )
+    async def submit(request: Request, key: Annotated[str, Depends(allowed)]) -> JSONResponse:
+        """Begin a restore of many or large photos, by their URIs."""
+        with gateway.admission.request() as holding:
+            body = await read_body(request, LONGEST_JOB, gateway.settings.upload_timeout, holding)
+            try:
+                job = JobRequest.model_validate_json(body)
+            except ValidationError as error:
+                raise Problem(422, "parameter", sentence(error.errors()[0])) from error
+            return JSONResponse(await gateway.jobs.submit(job, key), 202)
+
+    @app.get("/v1/jobs/{job_id}", responses=problems(401, 404, 429, 503))
+    async def job(job_id: str, key: Annotated[str, Depends(allowed)]) -> JSONResponse:
+        """How a job stands."""
+        return JSONResponse(await gateway.jobs.show(job_id, key))
+
+    @app.delete("/v1/jobs/{job_id}", responses=problems(401, 404, 429, 503))
+    async def cancel(job_id: str, key: Annotated[str, Depends(allowed)]) -> JSONResponse:
+        """Stop a job; the same one again goes on where it was."""
+        return JSONResponse(await gateway.jobs.cancel(job_id, key))
+
     @app.get("/healthz", responses=problems(503))
     async def healthz() -> JSONResponse:
         """Whether a tiny image comes back restored."""
@@ -161,7 +197,7 @@ def api(gateway: Gateway) -> FastAPI:
     return app
 
 
-def headers_of(answer: Answer, whole: float) -> dict[str, str]:
+def headers_of(answer: "Answer", whole: float) -> dict[str, str]:
     """What an answer says of itself."""
     options = answer.options
     timing = {**answer.seconds, "whole": whole}

@@ -28,9 +28,10 @@ from .access import Access, keys_of_environment
 from .admission import Admission, Holding, units
 from .catalogue import Catalogue
 from .intake import read_photo
+from .jobs import Jobs
 from .measured import Measured
 from .model import Options, Restored, RestoreFailedError, model_id
-from .parameters import Parameters
+from .parameters import Parameters, RestoreQuery
 from .problems import Problem, of_image
 from .settings import ServeSettings
 
@@ -70,6 +71,7 @@ class Gateway:
         self.access = Access(keys_of_environment(settings.require_key), settings.requests_per_minute)
         self.admission = Admission(settings.max_open, settings.held_bytes, settings.max_wait)
         self.measured = Measured()
+        self.jobs = Jobs(settings, catalogue)
         self.is_ready = False
         self._models = models
         self._codecs = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="diffuir-codec")
@@ -117,7 +119,7 @@ class Gateway:
                 503, "unhealthy", f"no model restored a tiny image within {PROBE_SECONDS:g} s", 5
             ) from error
 
-    async def restore(self, request: Request, parameters: Parameters, holding: Holding) -> Answer:
+    async def restore(self, request: Request, parameters: RestoreQuery, holding: Holding) -> Answer:
         """The photo in `request`, restored; raises `Problem` and `Refused`."""
         options = self.options(parameters)
         watch = Stopwatch()

@@ -34,7 +34,7 @@ async def read_photo(request: Request, limit: int, seconds: float, holding: Hold
         raise Problem(408, "upload", f"the body was not there after {seconds:g} s") from None
 
 
-async def read_json(request: Request, limit: int, seconds: float, holding: Holding) -> bytes:
+async def read_body(request: Request, limit: int, seconds: float, holding: Holding) -> bytes:
     """A body as it is; raises as `read_photo` does."""
     try:
         async with asyncio.timeout(seconds):

@@ -10,7 +10,7 @@ from diffuir_core.imaging import ExifPolicy
 
 
 class Parameters(BaseModel):
-    """The query of POST /v1/restore."""
+    """Of a restore, whichever way it is asked for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -32,5 +32,27 @@ class Parameters(BaseModel):
     """What is kept of the EXIF."""
     truncated: bool = False
     """Take a JPEG, PNG or BMP that ends too early as far as it goes."""
+
+
+class RestoreQuery(Parameters):
+    """The query of POST /v1/restore."""
+
     timeout: float | None = Field(default=None, gt=0, le=86_400)
     """Seconds after which the answer is of no use; the server's own limit where that is less."""
+
+
+class JobRequest(Parameters):
+    """The body of POST /v1/jobs: what `diffuir restore SOURCE TARGET` takes."""
+
+    source: str | list[str] = Field(max_length=10_000)
+    """A photo, a folder or prefix, a pattern or a tar; or up to 10,000 URIs of photos."""
+    target: str = Field(max_length=4096)
+    """The folder or prefix that the results go to."""
+    include: list[str] = Field(default=[], max_length=100)
+    """Patterns of keys that are taken; none for all."""
+    exclude: list[str] = Field(default=[], max_length=100)
+    """Patterns of keys that are not."""
+    restart: bool = False
+    """Begin anew, whatever an earlier job left in `target`."""
+    retry_failed: bool = False
+    """Try only what failed before, once more."""

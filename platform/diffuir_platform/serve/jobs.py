@@ -1,0 +1,227 @@
+"""Restores of many or large photos, by URI: what `diffuir restore` does, as a job of the cluster that serves.
+
+Ray's own job server runs and remembers them, so they outlive every process of the endpoint. A job may read and
+write only below the folders that the server was told, and is shown only to the API key that sent it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import ray
+
+from diffuir_core import UserError
+
+from .. import storage
+from ..restore.discovery import LISTS
+from ..restore.names import OWN_FOLDER
+from ..restore.report import JSON_FILE
+from ..restore.restore_job import RestoreJob, arguments_of
+from ..runtime import FOR_WORKERS
+from .catalogue import Catalogue
+from .parameters import JobRequest
+from .problems import Problem
+from .settings import ServeSettings
+
+SOURCE, TARGET, KEY = "diffuir.serve.source", "diffuir.serve.target", "diffuir.serve.key"
+"""The keys of a job's metadata."""
+_OF_THE_CODE = ("working_dir", "py_modules", "pip", "env_vars")
+"""What a job takes over of this process's runtime environment."""
+_TABLES = (*LISTS, ".parquet")
+_PATTERN = "*?["
+_NOT_YET = "try again later"
+_ID = re.compile("diffuir-[0-9a-f]{32}")
+
+T = TypeVar("T")
+
+
+class Jobs:
+    """Submits, shows and stops them; every method raises `Problem` for what the client can put right."""
+
+    def __init__(self, settings: ServeSettings, catalogue: Catalogue) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._roots = [_real(storage.absolute(root)) for root in settings.jobs_under]
+        self._known_client: Any = None
+
+    async def submit(self, request: JobRequest, key: str) -> dict[str, Any]:
+        """Begin one, and return what `show` will."""
+        sources = [request.source] if isinstance(request.source, str) else request.source
+        for source in sources:
+            self._check(source, "source")
+        self._check(request.target, "target")
+        job_id = f"diffuir-{uuid.uuid4().hex}"
+        source = (
+            sources[0] if isinstance(request.source, str) else await self._listed(sources, request, job_id)
+        )
+        job = RestoreJob(
+            source=source,
+            target=request.target,
+            weights=self._weights(request.model),
+            steps=request.steps or self._settings.steps,
+            device=self._settings.device,
+            precision=self._settings.precision,
+            **request.model_dump(exclude={"source", "target", "model", "steps"}),
+        )
+        command = [sys.executable, "-m", "diffuir_platform.cli", "restore", *arguments_of(job)]
+        shown = source if isinstance(request.source, str) else f"{len(sources)} photos"
+        await self._ask(
+            lambda client: client.submit_job(
+                entrypoint=shlex.join(command),
+                submission_id=job_id,
+                runtime_env=_environment(),
+                metadata={SOURCE: shown, TARGET: request.target, KEY: key},
+            )
+        )
+        return await self.show(job_id, key)
+
+    async def show(self, job_id: str, key: str) -> dict[str, Any]:
+        """How it stands: its last line, and at its end the figures of its report."""
+        info = await self._own(job_id, key)
+        status = _status(info)
+        shown = {
+            "id": job_id,
+            "status": status,
+            "source": info.metadata[SOURCE],
+            "target": info.metadata[TARGET],
+            "submitted": _time(info.start_time),
+            "ended": _time(info.end_time),
+        }
+        if status != "pending":
+            log = await self._ask(lambda client: client.get_job_logs(job_id))
+            shown["progress"] = next(reversed([line for line in log.splitlines() if line.strip()]), "")[:500]
+        if status in ("done", "done-but-some-failed"):
+            shown["report"] = await asyncio.to_thread(_report, info.metadata[TARGET])
+        return shown
+
+    async def cancel(self, job_id: str, key: str) -> dict[str, Any]:
+        """Stop it; the same job again goes on where it was."""
+        await self._own(job_id, key)
+        await self._ask(lambda client: client.stop_job(job_id))
+        return await self.show(job_id, key)
+
+    def _check(self, uri: str, name: str) -> None:
+        """Raise `Problem` for what does not lie below one of the server's folders."""
+        if not self._roots:
+            raise Problem(403, "jobs", "this server takes no jobs: it was started without jobs_under")
+        if name == "source" and uri.lower().endswith(_TABLES):
+            raise Problem(422, "source", "lists and tables are not taken here: send their URIs as a list")
+        try:
+            if "\0" in uri or ".." in uri.split("://")[-1].split("/"):
+                raise Problem(403, name, f"{name}: it may hold no '..'")
+            place = _real(storage.absolute(uri))
+        except (UserError, ValueError) as error:
+            raise Problem(422, name, f"{name}: {error}") from error
+        if not any(place == root or place.startswith(root.rstrip("/") + "/") for root in self._roots):
+            raise Problem(403, name, f"{name}: it does not lie below a folder that this server may use")
+
+    def _weights(self, model: str | None) -> str | None:
+        name = model or self._settings.default_model
+        if name not in self._catalogue:
+            raise Problem(
+                422, "model", f"there is no model of that name: choose {', '.join(self._catalogue)}"
+            )
+        return self._catalogue[name].uri
+
+    async def _listed(self, sources: Sequence[str], request: JobRequest, job_id: str) -> str:
+        """A list file of them, in the target's own folder."""
+        if not sources or any("\n" in uri or "\r" in uri for uri in sources):
+            raise Problem(422, "source", "source: send URIs without line breaks, at least one")
+        place = storage.join(request.target, f"{OWN_FOLDER}/requests/{job_id}.txt")
+        try:
+            await asyncio.to_thread(storage.write_bytes, place, "\n".join(sources).encode())
+        except UserError as error:
+            raise Problem(422, "target", f"target: {error}") from error
+        return place
+
+    async def _own(self, job_id: str, key: str) -> Any:
+        """What Ray knows of a job that this key sent."""
+        info = None
+        if _ID.fullmatch(job_id):  # Ray's client makes it part of a path
+            with suppress(RuntimeError):
+                info = await self._ask(lambda client: client.get_job_info(job_id))
+        if info is None or (info.metadata or {}).get(KEY) != key or SOURCE not in info.metadata:
+            raise Problem(404, "job", "there is no job of that id")
+        return info
+
+    async def _ask(self, ask: Callable[[Any], T]) -> T:
+        """What Ray's job server answers; its client waits for it in a thread."""
+
+        def asked() -> T:
+            from ray.job_submission import JobSubmissionClient
+
+            if self._known_client is None:
+                self._known_client = JobSubmissionClient(_job_server())
+            return ask(self._known_client)
+
+        try:
+            return await asyncio.to_thread(asked)
+        except ConnectionError as error:
+            detail = "this cluster's job server does not answer: is it started with its dashboard?"
+            raise Problem(503, "jobs", detail, 10) from error
+        except RuntimeError as error:
+            # Of a cluster that has just been started: "No available agent to submit job".
+            if _NOT_YET not in str(error):
+                raise
+            raise Problem(503, "jobs", "the job server is not ready yet: send it again", 5) from error
+
+
+def _job_server() -> str:
+    """Its URL, from the cluster that this process is part of."""
+    from ray.dashboard.utils import ray_address_to_api_server_url
+
+    try:
+        return ray_address_to_api_server_url(ray.get_runtime_context().gcs_address)
+    except ValueError as error:
+        raise ConnectionError(str(error)) from error
+
+
+def _real(place: str) -> str:
+    """A local path with its links followed, as far as it is no pattern; a URI as it is."""
+    if "://" in place:
+        return place
+    plain = next((i for i, letter in enumerate(place) if letter in _PATTERN), len(place))
+    folder, rest = place[:plain], place[plain:]
+    return os.path.realpath(folder) + ("/" if rest and folder.endswith("/") else "") + rest
+
+
+def _environment() -> dict[str, Any]:
+    """The code that this process runs, for a job's process."""
+    own = dict(ray.get_runtime_context().runtime_env)
+    kept = {name: own[name] for name in _OF_THE_CODE if name in own}
+    return {**kept, "env_vars": {**kept.get("env_vars", {}), **FOR_WORKERS}}
+
+
+def _status(info: Any) -> str:
+    """In the words of `diffuir restore`'s exit code."""
+    if info.status == "SUCCEEDED":
+        return "done"
+    if info.status == "FAILED" and info.driver_exit_code == 1:
+        return "done-but-some-failed"
+    return {"PENDING": "pending", "RUNNING": "running", "STOPPED": "cancelled"}.get(
+        str(info.status), "failed"
+    )
+
+
+def _time(milliseconds: int | None) -> str | None:
+    if not milliseconds:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _report(target: str) -> dict[str, Any] | None:
+    try:
+        report = json.loads(storage.read_bytes(storage.join(target, f"{OWN_FOLDER}/{JSON_FILE}")))
+    except (UserError, ValueError):
+        return None  # one photo leaves none
+    return {name: report[name] for name in ("run", "output_holds", "failed") if name in report}
