@@ -2,7 +2,8 @@
 
 python serving.py SETTINGS(JSON) COST BATCH
 
-A line `update JSON` on stdin serves with those settings instead; every answer is a line on stdout.
+A line `update JSON` on stdin serves with those settings instead; an answer is a line on stdout that begins with
+`answer: `.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from diffuir_core.restorer import Restoration
 
 POISON = 251
 """Red of the first pixel of a photo that ends the process restoring it."""
-SECONDS_TO_START = 180
+ANSWER = "answer: "
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,10 @@ class Endpoint:
         assert self.process.stdout is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
+        # Ray writes there too.
+        return (
+            next(said for said in self.process.stdout if said.startswith(ANSWER)).removeprefix(ANSWER).strip()
+        )
 
     def restore(self, data: bytes, **parameters: Any) -> requests.Response:
         return requests.post(f"{self.url}/v1/restore", params=parameters, data=data, timeout=120)
@@ -153,12 +157,12 @@ def main() -> None:
                 settings = settings.model_copy(update=json.loads(text))
                 with ray_session() as resources:
                     serve.run(application(settings, resources, make), name=NAME, route_prefix="/")
-                print("updated", flush=True)
+                print(f"{ANSWER}updated", flush=True)
             elif command == "metrics":
                 import ray
 
                 (node,) = ray.nodes()
-                print(node["MetricsExportPort"], flush=True)
+                print(f"{ANSWER}{node['MetricsExportPort']}", flush=True)
 
 
 if __name__ == "__main__":
