@@ -165,7 +165,7 @@ def cluster_resources(device: str) -> Resources:
     # Without GPUs each model takes half of the largest node, so that reading and writing always find room.
     model_cpus = 0 if gpus else max(cpus, default=0) // 2
     return Resources(
-        models=gpus or max(1, sum(count >= model_cpus > 0 for count in cpus)),
+        models=gpus or max(1, sum(count > model_cpus > 0 for count in cpus)),
         model_cpus=model_cpus,
         model_gpus=min(1, gpus),
         model_threads=None if model_cpus else 1,

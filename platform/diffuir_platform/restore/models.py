@@ -23,6 +23,9 @@ Make = Callable[[Path | None], RestoresPixels]
 
 AT_HAND = 4
 """Parcels of one model: one being read, one restored, one written and one on its way, so that it never waits."""
+OVER_HALF = 0.001
+"""CPUs that a model takes besides its half of a node, so that models never fill one. Where more are asked for than
+there are nodes, or nodes die, none would be left for reading and writing, and nothing would ever move again."""
 SECONDS_BETWEEN_LOOKS = 5.0
 """At what the cluster has room for."""
 SECONDS_AFTER_A_DEATH = 1.0
@@ -119,7 +122,7 @@ class Models:
         actor = (
             ray.remote(ModelProcess)
             .options(
-                num_cpus=resources.model_cpus,
+                num_cpus=cpus_of_a_model(resources),
                 num_gpus=resources.model_gpus * self._gpu_share,
                 # Ray would bring a process that dies of a photo back, with the same photo.
                 max_restarts=0,
@@ -169,6 +172,11 @@ class Models:
         for model in [model for model in self._all if not model.parcels]:
             self.lost(model)
         self._look_again = float("inf")
+
+
+def cpus_of_a_model(resources: Resources) -> float:
+    """What each asks Ray for; whatever nodes they land on, each of those has a CPU left."""
+    return resources.model_cpus + OVER_HALF if resources.model_cpus else 0
 
 
 def _last_line(error: Exception) -> str:

@@ -38,6 +38,8 @@ PIECES = 8
 """That a lost parcel is tried again in."""
 MOST_LOST = 20
 """How often nodes may die under one photo, which is none of its doing."""
+CPUS_OF_A_TASK = 0.97
+"""As many run beside a model as it leaves CPUs, though it takes a little more than half of them."""
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -74,7 +76,7 @@ class Pipeline:
         self._under_way: dict[Any, tuple[int, Parcel, Model]] = {}
         self._numbers = count()
         # A crash must come back to the driver at once, which knows better what to try again.
-        once = {"max_retries": 0, "num_cpus": 1}
+        once = {"max_retries": 0, "num_cpus": CPUS_OF_A_TASK}
         self._read = ray.remote(packed.read).options(**once, scheduling_strategy="SPREAD")
         self._write = ray.remote(packed.write).options(**once)
 
