@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import chain
@@ -26,6 +27,8 @@ from parts import is_alive, start, stop
 BUCKET = "s3://diffuir"
 STORE = os.environ.get("DIFFUIR_STORE", "moto")
 """moto, or ceph where it is installed."""
+SECONDS_TO_COME = 120
+"""That what is to be killed has for being there."""
 MISSED_SOON = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
@@ -44,6 +47,8 @@ class Nodes:
         """Where their processes keep temporary files."""
         self.scratch.mkdir()
         self.records: dict[str, dict[str, Any]] = {}
+        self.killed: set[str] = set()
+        """Nodes that have not been started again."""
         self.cluster = Cluster(folder)
         # Any free ports: the usual ones may be another cluster's by the time that they are taken.
         self.cluster.state["ports"] = {name: 0 for name in PREFERRED_PORTS if name != "monitor"}
@@ -53,6 +58,9 @@ class Nodes:
 
     def up(self) -> None:
         """Start what does not run."""
+        for node in self.killed:  # its main process may not have seen yet that the raylet is gone
+            stop(self.records[node])
+        self.killed.clear()
         parts = [part for part in self.cluster.parts() if part.name != "mlflow"]
         for part in parts:
             part.environment.update(MISSED_SOON, TMPDIR=str(self.scratch))
@@ -75,13 +83,22 @@ class Nodes:
         return {name: processes for name, processes in found.items() if processes}
 
     def kill_a_process(self, kind: str, rng: random.Random) -> None:
-        rng.choice(list(chain.from_iterable(self.processes(kind).values()))).kill()
+        rng.choice(list(chain.from_iterable(self._some(kind).values()))).kill()
 
     def kill_a_node(self, kind: str, rng: random.Random) -> None:
         """One that has such a process. Its raylet alone: the rest must notice."""
-        node = rng.choice(sorted(self.processes(kind)))
+        node = rng.choice(sorted(self._some(kind)))
         (raylet,) = [p for p in self._members(node) if p.name() == "raylet"]
         raylet.kill()
+        self.killed.add(node)
+
+    def _some(self, kind: str) -> dict[str, list[psutil.Process]]:
+        """`processes`, once there are any: they may be starting, or one may be between its death and the next."""
+        deadline = time.monotonic() + SECONDS_TO_COME
+        while not (found := self.processes(kind)):
+            assert time.monotonic() < deadline, f"no {kind} came in {SECONDS_TO_COME} s"
+            time.sleep(0.1)
+        return found
 
     def _workers(self) -> list[str]:
         return [name for name, r in self.records.items() if name.startswith("ray-worker") and is_alive(r)]

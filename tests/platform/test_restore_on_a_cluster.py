@@ -197,6 +197,7 @@ def test_what_fails_has_its_reason_and_the_rest_is_there(nodes: Nodes, reference
 def test_guarantee_4_kills_leave_what_an_undisturbed_run_leaves(
     nodes: Nodes, reference: str, seed: int
 ) -> None:
+    nodes.up()
     out, rng = f"{BUCKET}/disturbed-{seed}", random.Random(seed)
     at = sorted(rng.sample(range(5, PHOTOS - 30), 4))
     driver = Driver(nodes, out)
