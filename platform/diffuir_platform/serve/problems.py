@@ -28,6 +28,7 @@ TITLES = {
     415: "That is no photo",
     422: "That can't be restored",
     429: "Too many requests of this key",
+    431: "The head of the request is too long",
     500: "The restore failed",
     503: "There is no room at present",
     504: "It took too long",
