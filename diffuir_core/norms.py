@@ -64,16 +64,33 @@ class StepNorm(nn.Module):
 
     def _normed(self, x: Tensor, step: Step) -> Tensor:
         gain, bias = self.gain[step.number], self.bias[step.number]
-        if step.statistics is None:
-            return F.group_norm(x, GROUPS, gain, bias, EPS)
-        _, channels, height, width = x.shape
-        if step.statistics.gathering:
-            # As F.group_norm does it, which forgets the statistics.
-            x = x.contiguous() if x.is_cuda else x
-            positions = height * width
-            out, mean, rstd = torch.native_group_norm(x, gain, bias, 1, channels, positions, GROUPS, EPS)
-            step.statistics.add(self, mean[0].float(), rstd[0].float(), positions)
+        statistics = step.statistics
+        if statistics is None or statistics.gathering:
+            out, mean, rstd = group_norm(x, gain, bias)
+            if statistics is not None:
+                statistics.add(self, mean[0].float(), rstd[0].float(), x[0, 0].numel())
             return out
         # With given statistics a group norm is a batch norm's inference.
-        mean, variance = (moment.repeat_interleave(channels // GROUPS) for moment in step.statistics.of(self))
+        mean, variance = (moment.repeat_interleave(x.shape[1] // GROUPS) for moment in statistics.of(self))
         return F.batch_norm(x, mean, variance, gain.float(), bias.float(), eps=EPS)
+
+
+def group_norm(x: Tensor, gain: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """GroupNorm 8 of (B, C, H, W), with mean and 1 / sqrt(variance + eps) of its groups, each (B, GROUPS).
+
+    On a GPU torch's own kernel has one block of threads for each group, eight for one image, and wants another
+    layout than the convolutions: of a pass over 1280x720 it takes two thirds with T, three quarters with L. Here
+    each channel is summed up where it lies, by the whole GPU.
+    """
+    B, C, H, W = x.shape
+    if not x.is_cuda:
+        return torch.native_group_norm(x, gain, bias, B, C, H * W, GROUPS, EPS)
+    means = x.mean((2, 3), dtype=torch.float32)
+    squares = torch.linalg.vector_norm(x, dim=(2, 3), dtype=torch.float32).square() / (H * W)
+    mean, square = (channels.unflatten(1, (GROUPS, -1)).mean(dim=2) for channels in (means, squares))
+    rstd = ((square - mean.square()).clamp_(min=0) + EPS).rsqrt()
+    scale = gain * rstd.repeat_interleave(C // GROUPS, dim=1)
+    shift = bias - mean.repeat_interleave(C // GROUPS, dim=1) * scale
+    out = torch.empty_like(x)  # in x's precision; scale and shift stay in float32
+    torch.addcmul(shift[..., None, None], x, scale[..., None, None], out=out)
+    return out, mean, rstd

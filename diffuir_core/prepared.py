@@ -35,8 +35,9 @@ from .unet import (
     pad_to_multiple,
 )
 
-BAND_BYTES = 2**22
-"""Keys that linear attention makes at once, so that they stay in the caches."""
+BAND_BYTES = {"cpu": 2**22, "cuda": 2**27}
+"""Keys that linear attention makes at once, by kind of device: on a CPU so few that they stay in the caches; on a
+GPU so many that they fill it."""
 
 LARGEST_EXPONENT = 60.0
 """exp of this, summed over 10^8 positions, stays far below the largest float32 and bfloat16, about 10^38."""
@@ -152,7 +153,7 @@ class BandedLinearAttention(nn.Module):
         self.bounded = bool(largest < LARGEST_EXPONENT)
 
     def forward(self, x: Tensor) -> Tensor:
-        most = BAND_BYTES // (HEADS * HEAD_DIM * x.itemsize)
+        most = BAND_BYTES[x.device.type] // (HEADS * HEAD_DIM * x.itemsize)
         if len(x) > 1 and x[:, 0].numel() > most:
             return torch.cat([self(image[None]) for image in x])
         # By the image's own size, so that no sum depends on what it shares a batch with.

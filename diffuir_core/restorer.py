@@ -22,6 +22,7 @@ from .norms import ImageStatistics
 from .planning import SMALLEST_TILE, Plan, available_memory, is_out_of_memory, plan, smaller
 from .precision import PRECISIONS, fastest_precision
 from .prepared import PreparedUNet
+from .recording import RecordedPasses
 from .sampling import Predict, ddim, last
 from .schedule import sampling_times
 from .tiling import Tiling
@@ -100,6 +101,7 @@ class Restorer:
         self.batch_pixels = 0 if self.device.type == "cpu" else BATCH_PIXELS
         times = network_time(self.schedule, torch.tensor(sampling_times(steps)[:-1]))
         self.network = PreparedUNet(opened.model, times, self.device, PRECISIONS[self.precision])
+        self._passes = RecordedPasses(self.network) if self.device.type == "cuda" else self.network
 
     def restore(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """uint8 (H, W, 3) RGB arrays of any sizes -> restored ones of the same shapes, in the same order.
@@ -178,9 +180,9 @@ class Restorer:
             # Each step reflects the image it has, as the network does with an image by itself.
             if any(size != image.shape[-2:] for size in sizes):
                 image = stacked(one[:, :h, :w] for one, (h, w) in zip(image, sizes, strict=True))
-            return self.network(image, seen, step).clamp_(-1.0, 1.0)
+            return self._passes(image, seen, step).clamp_(-1.0, 1.0)
 
-        degraded = stacked(as_signal(image).to(self.device) for image in images)
+        degraded = stacked(as_signal(image, self.device) for image in images)
         noise = stacked(content_noise(image, self.seed)[0].to(self.device) for image in images)
         seen = self.network.see(self.schedule.implicit(degraded))
         restored = self._sample(predict, degraded, noise)
@@ -189,7 +191,7 @@ class Restorer:
     @torch.inference_mode()
     def _restore_in_tiles(self, image: np.ndarray, tiling: Tiling) -> list[np.ndarray]:
         """One image, in tiles."""
-        degraded = as_signal(image)[None].to(self.device)
+        degraded = as_signal(image, self.device)[None]
         condition = self.schedule.implicit(degraded)
 
         def predict(image: Tensor, step: int, t: int) -> Tensor:
@@ -232,13 +234,11 @@ def part_way(original: np.ndarray, restored: np.ndarray, strength: float) -> np.
     return np.rint(original + np.float32(strength) * change).astype(np.uint8)
 
 
-def as_signal(image: np.ndarray) -> Tensor:
-    """uint8 (H, W, 3) -> float32 (3, H, W) in [-1, 1]."""
+def as_signal(image: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 (H, W, 3) -> float32 (3, H, W) in [-1, 1] on `device`."""
     # Writable, because torch warns of what it could write to and never does here.
-    return (
-        torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1).float() / 255.0 * 2.0
-        - 1.0
-    )
+    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(device)
+    return pixels.permute(2, 0, 1).float() / 255.0 * 2.0 - 1.0
 
 
 def content_noise(image: np.ndarray, seed: int) -> Tensor:

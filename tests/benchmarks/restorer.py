@@ -1,11 +1,13 @@
 """How fast the network restores: one table, each figure beside the plain network's and the machine's own rate.
 
-python tests/benchmarks/restorer.py [--variants T L] [--sizes 256x256 1280x720] [--batches 1 8] [--json FILE]
+python tests/benchmarks/restorer.py [--variants T L] [--sizes 256x256 1280x720] [--batches 1 8] [--device cuda]
+    [--json FILE]
 
 A line is one pass of the network. `rate`: the arithmetic of the network as published, in GFLOP/s. `of machine`:
 that by the best of a large matrix product and a channels-last 3x3 convolution in the same precision. `of plain`:
 how many times faster than `PlainUNet` (eager, float32, contiguous). The two networks and the machine take turns,
-each in a process of its own, new for each line. `peak`: what the first pass adds to its process's memory.
+on a CPU each in a process of its own, new for each line. `peak`: what the first pass adds to its process's memory,
+on a GPU to what is allocated there.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from diffuir_core.allocator import keep_freed_memory
 from diffuir_core.precision import PRECISIONS
 from diffuir_core.prepared import PreparedUNet
+from diffuir_core.recording import RecordedPasses
 from diffuir_core.unet import build
 
 MOST_PIXELS = 2**20
@@ -93,48 +96,62 @@ def set_up(side: str, case: dict[str, Any]) -> int:
     model = build(case["variant"]).eval().requires_grad_(False)
     image, degraded = (torch.rand(batch, 3, height, width, device=device) * 2 - 1 for _ in range(2))
     if side == "machine":
-        _passes["rates"] = machine_rate(dtype, device)
+        _passes[side] = machine_rate(dtype, device)
         return 0
     if side == "plain":
         plain = PlainUNet(model.to(device))
         x, times = torch.cat((image, degraded), dim=1), torch.full((batch,), 500.0, device=device)
-        _passes["pass"] = lambda: seconds(lambda: plain(x, times), device)
-    else:
+        _passes[side] = lambda: seconds(lambda: plain(x, times), device)
+        return added_peak(lambda: one_pass(side), device)
+    if device.type == "cpu":
         keep_freed_memory()  # as the restorer does
-        prepared = PreparedUNet(model, torch.tensor([500.0]), device, dtype)
-        seen = prepared.see(degraded)
-        _passes["pass"] = lambda: seconds(lambda: prepared(image, seen, 0), device)
-    return added_peak(one_pass, device)
+    network = PreparedUNet(model, torch.tensor([500.0]), device, dtype)
+    passes = RecordedPasses(network) if device.type == "cuda" else network
+    seen = network.see(degraded)
+    _passes[side] = lambda: seconds(lambda: passes(image, seen, 0), device)
+    return added_peak(lambda: one_pass(side), device)
 
 
 @torch.inference_mode()
-def one_pass() -> float:
-    """Seconds of one pass of the side that this process is set up for."""
-    return _passes["pass"]()
+def one_pass(side: str) -> float:
+    """Seconds of one pass of a side that this process is set up for."""
+    return _passes[side]()
 
 
 @torch.inference_mode()
 def best_rate() -> float:
     """FLOP/s of the machine, now."""
-    return max(rate() for rate in _passes["rates"])
+    return max(rate() for rate in _passes["machine"])
+
+
+class ThisProcess:
+    """In place of a pool of one: a GPU tells what a side allocates there, and CUDA takes seconds to start."""
+
+    def apply(self, function: Callable[..., Any], args: tuple[Any, ...] = ()) -> Any:
+        """What `function` returns."""
+        return function(*args)
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
     """One line of the table."""
     batch, width, height = case["batch"], case["width"], case["height"]
+    torch.cuda.empty_cache()
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         PlainUNet(build(case["variant"]))(torch.empty(batch, 6, height, width), torch.empty(batch))
     sides = ["ours", "machine"] + (["plain"] if batch * width * height <= PLAIN_PIXELS else [])
     with ExitStack() as processes:
         spawn = multiprocessing.get_context("spawn")
-        pools = {side: processes.enter_context(spawn.Pool(1)) for side in sides}
+        pools: dict[str, Any] = {
+            side: processes.enter_context(spawn.Pool(1)) if case["device"] == "cpu" else ThisProcess()
+            for side in sides
+        }
         memory = {side: pool.apply(set_up, (side, case)) for side, pool in pools.items()}
         ours, theirs, best = [], [], 0.0
         for _ in range(case["turns"]):
-            ours.append(pools["ours"].apply(one_pass))
+            ours.append(pools["ours"].apply(one_pass, ("ours",)))
             best = max(best, pools["machine"].apply(best_rate))
             if "plain" in pools:
-                theirs.append(pools["plain"].apply(one_pass))
+                theirs.append(pools["plain"].apply(one_pass, ("plain",)))
     rate = counter.get_total_flops() / statistics.median(ours)
     return case | {
         "seconds": statistics.median(ours),
@@ -155,9 +172,9 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS))
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", help="write the figures here too")
     asked = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     table = Table(
         "variant", "size", "batch", "precision", "s", "GFLOP/s", "of machine", "of plain", "peak MiB"
     )
@@ -169,10 +186,10 @@ def main() -> None:
         if batch > max(1, MOST_PIXELS // (width * height)):
             continue
         case = {"variant": variant, "width": width, "height": height, "batch": batch, "precision": precision}
-        line = measure(case | {"device": device, "turns": asked.turns})
+        line = measure(case | {"device": asked.device, "turns": asked.turns})
         lines.append(line)
         table.add_row(
-            variant, size, str(batch), precision, f"{line['seconds']:.3f}", f"{line['gflops']:.0f}",
+            variant, size, str(batch), precision, f"{line['seconds']:.4f}", f"{line['gflops']:.0f}",
             f"{line['of_machine']:.0%}", f"{line['of_plain']:.1f}" if line["of_plain"] else "-",
             f"{line['peak_bytes'] / 2**20:,.0f}",
         )  # fmt: skip
@@ -180,7 +197,9 @@ def main() -> None:
     Console().print(table)
     if asked.json:
         with open(asked.json, "w") as file:
-            json.dump({"device": device, "threads": torch.get_num_threads(), "lines": lines}, file, indent=1)
+            json.dump(
+                {"device": asked.device, "threads": torch.get_num_threads(), "lines": lines}, file, indent=1
+            )
 
 
 if __name__ == "__main__":
