@@ -73,6 +73,7 @@ class Gateway:
         self.measured = Measured()
         self.jobs = Jobs(settings, catalogue)
         self.is_ready = False
+        self._probing: asyncio.Future[float] | None = None
         self._models = models
         self._codecs = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="diffuir-codec")
         self._limits = Limits(
@@ -111,7 +112,15 @@ class Gateway:
             self.admission.learn(model, 1.0, pace)
 
     async def probe(self) -> float:
-        """Have a tiny image restored, and return the seconds that it took; raises `Problem` 503."""
+        """Have a tiny image restored, and return the seconds that it took; raises `Problem` 503.
+
+        Whoever asks while one is under way gets its answer: asking often costs the model nothing more.
+        """
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.ensure_future(self._probe())
+        return await asyncio.shield(self._probing)
+
+    async def _probe(self) -> float:
         try:
             return await asyncio.wait_for(self._models.probe.remote(), PROBE_SECONDS)
         except (TimeoutError, RayError, BackPressureError, DeploymentUnavailableError) as error:

@@ -73,7 +73,9 @@ class Jobs:
             precision=self._settings.precision,
             **request.model_dump(exclude={"source", "target", "model", "steps"}),
         )
-        command = [sys.executable, "-m", "diffuir_platform.cli", "restore", *arguments_of(job)]
+        # Where several clusters run on one machine, Ray leads a job to any of them.
+        cluster = f"RAY_ADDRESS={ray.get_runtime_context().gcs_address}"
+        command = ["env", cluster, sys.executable, "-m", "diffuir_platform.cli", "restore", *arguments_of(job)]
         shown = source if isinstance(request.source, str) else f"{len(sources)} photos"
         await self._ask(
             lambda client: client.submit_job(

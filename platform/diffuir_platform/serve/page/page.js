@@ -4,9 +4,11 @@
 const at = (id) => document.getElementById(id);
 const ENDINGS = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/tiff": "tiff", "image/bmp": "bmp" };
 const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
+const MOST_TRIES = 20; // of a server that has no room
 
 let photo = null; // the File that was given last
 let sending = null; // the request under way
+let waiting = null; // the timer until it is sent again
 let zoom = 0; // an index of ZOOMS
 let urls = []; // of what is shown, given back when something else is
 
@@ -70,9 +72,10 @@ function take(file) {
   restore();
 }
 
-function restore() {
+function restore(tries = 1) {
   if (!photo) return;
   if (sending) sending.abort();
+  clearTimeout(waiting);
   const query = new URLSearchParams({ steps: at("steps").value, strength: at("strength").value });
   if (at("model").value) query.set("model", at("model").value);
   if (at("equalise").checked) query.set("equalise", "true");
@@ -93,6 +96,11 @@ function restore() {
     if (request.status === 200) return show(given, request);
     const answer = new Response(request.response, { status: request.status, headers: { "Content-Type": "application/json" } });
     if (request.status === 401) return askForKey();
+    const pause = Number(request.getResponseHeader("Retry-After"));
+    if (request.status === 503 && pause && tries < MOST_TRIES) {
+      waiting = setTimeout(() => restore(tries + 1), pause * 1000);
+      return say("The server is busy: waiting for a place …");
+    }
     say(await problemOf(answer), true);
   };
   request.onerror = () => {
