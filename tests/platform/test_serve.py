@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 import requests
 import yaml
+from nodes import BUCKET, running
 from PIL import Image
 from serving import Endpoint, free_port, started
 
 from diffuir_core import UserError
+from diffuir_platform import storage
 from diffuir_platform.restore import RestoreOptions, restore
 from diffuir_platform.serve import ServeSettings
 from diffuir_platform.serve.client import Client, ServerProblem
@@ -282,46 +285,36 @@ def test_the_config_is_what_serve_deploy_takes() -> None:
     assert ServeSettings(**application["args"]) == settings.model_copy(update={"port": 8000})
 
 
-def test_a_cluster_serves_what_the_config_says(tmp_path: Path, jpeg: bytes) -> None:
-    """`ray start`, `serve deploy`, a request: what an operator does."""
-    port, agent, gcs = free_port(), free_port(), free_port()
-    config = tmp_path / "serve.yaml"
-    config.write_text(deployable(ServeSettings(port=port, device="cpu", steps=1)))
-    bin_folder = Path(sys.executable).parent
-    environment = {
-        **os.environ,
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_TMPDIR": str(tmp_path)[:60],
-        "PATH": f"{bin_folder}:{os.environ['PATH']}",
-    }
-    head = subprocess.Popen(
-        [bin_folder / "ray", "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}",
-         f"--dashboard-port={agent}", "--disable-usage-stats"],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        client = Client(f"http://127.0.0.1:{port}", retries=0)
-        for _ in range(60):
-            deployed = subprocess.run(
-                [bin_folder / "serve", "deploy", str(config), "--address", f"http://127.0.0.1:{agent}"],
-                env=environment, capture_output=True, text=True, timeout=120,
-            )  # fmt: skip
-            if deployed.returncode == 0:
-                break
-        assert deployed.returncode == 0, deployed.stderr
-        restored = None
-        for _ in range(120):
+def test_a_cluster_serves_what_the_config_says(tmp_path: Path, weights: Path, jpeg: bytes) -> None:
+    """`serve deploy` to a cluster with its weights in a bucket, then a request: what an operator does."""
+    with running(tmp_path, 1, {}) as nodes:
+        model = f"{BUCKET}/mine.safetensors"
+        storage.write_bytes(model, weights.read_bytes())
+        settings = ServeSettings(port=free_port(), device="cpu", steps=1, models={"mine": model})
+        config = tmp_path / "serve.yaml"
+        # Both nodes are one machine here, which has the port once.
+        config.write_text(deployable(settings).replace("EveryNode", "HeadOnly"))
+        subprocess.run(
+            [Path(sys.executable).with_name("serve"), "deploy", str(config)],
+            env={
+                **os.environ,
+                **nodes.environment,
+                "RAY_DASHBOARD_ADDRESS": nodes.environment["RAY_API_SERVER_ADDRESS"],
+            },
+            check=True,
+            timeout=120,
+        )
+        client = Client(f"http://127.0.0.1:{settings.port}", retries=0)
+        deadline = time.monotonic() + 240
+        while True:
             try:
                 restored = client.restore(jpeg)
                 break
             except UserError:
-                subprocess.run(["sleep", "1"], check=True)
-        assert restored is not None
+                assert time.monotonic() < deadline
+                time.sleep(1)
+        assert restored.headers["Diffuir-Model"] == "mine"
         assert Image.open(io.BytesIO(restored.data)).size == (80, 64)
-    finally:
-        head.terminate()
-        head.wait(60)
 
 
 def test_the_settings_tell_what_is_wrong() -> None:
