@@ -209,7 +209,7 @@ def test_a_killed_command_goes_on_where_it_was(
     }
 
     assert diffuir("restore", photos, out, "--verify").stdout.startswith(
-        "30 results are as the ledger says, 0 "
+        "30 results as the ledger says, 0 not"
     )
     (out / "3.png").unlink()
     (out / "4.png").write_bytes(b"")
@@ -217,10 +217,10 @@ def test_a_killed_command_goes_on_where_it_was(
     checked = diffuir("restore", photos, out, "--verify")
     assert checked.returncode == 1
     assert checked.stdout.splitlines() == [
-        "28 results are as the ledger says, 2 are not",
+        "28 results as the ledger says, 2 not",
         "  3.png: its result is missing",
         "  4.png: its result was changed",
-        "1 other files lie in the output, which the ledger does not know",
+        "1 other file in the output, not known to the ledger",
     ]
 
 

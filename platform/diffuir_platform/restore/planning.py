@@ -13,6 +13,7 @@ from itertools import islice
 from diffuir_core.errors import UserError
 from diffuir_core.imaging import encode
 
+from ..wording import counted
 from .discovery import Item
 from .job import check_device, items_at
 from .pipeline import MOST_PHOTOS, SECONDS_OF_A_PARCEL
@@ -84,11 +85,12 @@ class Estimate:
         price = f"{self.price * self.nodes * hours:,.2f} at {self.price:g} an hour and node"
         cost = f", {least}{price}" if self.price else ""
         return [
-            f"{least}{self.photos:,} photos, {self.source_bytes / 1e9:,.2f} GB",
+            f"{least}{counted(self.photos, 'photo')}, {self.source_bytes / 1e9:,.2f} GB",
             f"a sample of {self.sampled} was restored here, {self.failed} of them failed: {self.megapixels:.2f} "
             f"megapixels, {self.seconds_read:.3f} s to read, {self.seconds_restore:.3f} s to restore, "
             f"{self.seconds_write:.3f} s to encode, in the mean",
-            f"{self.nodes:,} nodes like this machine: {self.rate:,.2f} images/s, {least}{_time(hours)}{cost}",
+            f"{counted(self.nodes, 'node')} like this machine: {self.rate:,.2f} images/s, "
+            f"{least}{_time(hours)}{cost}",
             f"the bottleneck is {self.bottleneck}",
             f"the ledger takes {least}{self.photos * LEDGER_BYTES_A_PHOTO / 1e6:,.1f} MB; nothing was written",
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from ..wording import counted
 from .ledger import Row, from_text
 from .names import printable
 from .stages import Photo
@@ -72,13 +73,13 @@ class Summary:
         """The summary as a person reads it, a line each."""
         rate = f", {self.done / self.seconds:.2f} images/s" if self.done and self.seconds else ""
         how = f", {' and '.join(sorted(self.precisions))}" if self.precisions else ""
-        total = _photos(self.finished - self.skipped)
+        total = counted(self.finished - self.skipped, "photo")
         lines = [f"restored {self.done} of {total} into {self.target} ({self.seconds:.1f} s{rate}{how})"]
         if self.skipped:
-            lines.append(f"skipped {_photos(self.skipped)} that an earlier run had done")
+            lines.append(f"skipped {counted(self.skipped, 'photo')} that an earlier run had done")
         if self.ignored:
             lines.append(
-                f"ignored {self.ignored} other files "
+                f"ignored {counted(self.ignored, 'other file')} "
                 "(other endings, hidden, not chosen, or links out of the folder)"
             )
         lines += [f"note: {printable(key)}: {note}" for key, note in self.noted.items()]
@@ -109,7 +110,3 @@ class Summary:
         self.failures += 1
         if len(self.failed) < NAMED_AT_MOST:
             self.failed[key] = reason
-
-
-def _photos(count: int) -> str:
-    return f"{count:,} photo" if count == 1 else f"{count:,} photos"

@@ -11,6 +11,7 @@ from itertools import islice
 from diffuir_core.errors import UserError
 
 from .. import storage
+from ..wording import counted
 from .ledger import Ledger, Row, as_text, from_text, results_in
 from .names import OWN_FOLDER, printable
 
@@ -32,12 +33,12 @@ class Verified:
 
     def lines(self) -> list[str]:
         """For a person, a line each."""
-        lines = [f"{self.right:,} results are as the ledger says, {self.bad:,} are not"]
+        lines = [f"{counted(self.right, 'result')} as the ledger says, {self.bad:,} not"]
         lines += [f"  {printable(key)}: {reason}" for key, reason in self.wrong.items()]
         if self.failed:
-            lines.append(f"{self.failed:,} inputs failed and have no result")
+            lines.append(f"{counted(self.failed, 'input')} failed and without a result")
         if self.unknown:
-            lines.append(f"{self.unknown:,} other files lie in the output, which the ledger does not know")
+            lines.append(f"{counted(self.unknown, 'other file')} in the output, not known to the ledger")
         return lines
 
 
