@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,14 @@ def test_clean_photos_serve_every_task_and_pairs_their_own(pairs: Path, tmp_path
     assert len(found["haze"]) == 2
     assert len(found["low_light"]) == 2 + 3 * 2
     assert describe(found)["low_light"] == {"photos": 2, "pairs": 2}
+
+
+def test_what_all_tasks_take_is_kept_once_in_a_store(pairs: Path, tmp_path: Path) -> None:
+    """A million clean photos are five tasks' items, and would else be copied five times."""
+    clean = tmp_path / "clean"
+    alike = pickle.dumps(list_sources(DataConfig(clean=(clean,))), protocol=5)
+    with_pairs = DataConfig(clean=(clean,), pairs={task: (PairFolder(path=pairs),) for task in TASKS})
+    assert len(alike) < len(pickle.dumps(list_sources(with_pairs), protocol=5)) / 2
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -121,8 +121,10 @@ def find_items(config: DataConfig) -> dict[str, Items]:
     unknown = sorted(set(config.pairs) - set(TASKS))
     if unknown:
         raise UserError(f"data.pairs: no task {unknown[0]!r}: choose among {', '.join(TASKS)}")
-    indexed = [_indexed(uri, config) for uri in config.index]
+    indexed = [(rows, rows.select(COLUMNS.names)) for rows in (_indexed(uri, config) for uri in config.index)]
     photos = [_photos(folder) for folder in config.clean]
+    # What several tasks take alike is one object, so that Ray's store holds it once.
+    kept: dict[tuple[int, ...], tuple[list[pa.Table], Items]] = {}
     sources = {}
     for task in TASKS:
         pairs = [
@@ -130,15 +132,19 @@ def find_items(config: DataConfig) -> dict[str, Items]:
             for folder in config.pairs.get(task, ())
             for table in [_pairs(folder.path.absolute())] * folder.repeat
         ]
-        rows = [_serving(task, rows).select(COLUMNS.names) for rows in indexed]
-        sources[task] = Items(pa.concat_tables([COLUMNS.empty_table(), *rows, *photos, *pairs]))
+        parts = [*(_serving(task, rows, items) for rows, items in indexed), *photos, *pairs]
+        alike = tuple(id(part) for part in parts)
+        if alike not in kept:
+            kept[alike] = parts, Items(pa.concat_tables([COLUMNS.empty_table(), *parts]))
+        sources[task] = kept[alike][1]
+    pa.default_memory_pool().release_unused()
     return sources
 
 
-def _serving(task: str, rows: pa.Table) -> pa.Table:
-    """The rows that serve a task; not a copy where all do, as those of clean photos alone."""
+def _serving(task: str, rows: pa.Table, items: pa.Table) -> pa.Table:
+    """Those of `items` whose `rows` serve a task; `items` itself where all do, as those of clean photos alone."""
     serves = pc.is_in(rows["task"], pa.array([task, ANY_TASK]))
-    return rows if pc.all(serves).as_py() else rows.filter(serves)
+    return items if pc.all(serves).as_py() else items.filter(serves)
 
 
 def _indexed(uri: str, config: DataConfig) -> pa.Table:
