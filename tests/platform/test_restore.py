@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from album import ALBUM_BAD, ALBUM_PHOTOS, diffuir, photo, put, results_below
 from PIL import ExifTags, Image
 
@@ -79,6 +82,26 @@ def test_guarantee_1_a_photo_does_not_depend_on_its_batch(
         written = decode((out / key).read_bytes()).pixels.astype(int)
         assert not np.array_equal(alone, pixels)
         assert np.abs(alone - written).max() <= 1
+
+
+def test_prometheus_can_read_what_a_run_did(ray: object, weights: Path, tmp_path: Path) -> None:
+    import ray as cluster
+
+    put(tmp_path / "in" / "a.png")
+    put(tmp_path / "in" / "b.png", b"no photo")
+    restore(tmp_path / "in", tmp_path / "out", RestoreOptions(weights=str(weights), steps=1))
+    (node,) = cluster.nodes()
+    url = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
+    wanted = (
+        r'ray_diffuir_restore_photos_total\{[^}]*status="done"',
+        r'ray_diffuir_restore_photos_total\{[^}]*status="failed"',
+        r"ray_diffuir_restore_pixels_total\{",
+        r'ray_diffuir_restore_seconds_total\{[^}]*stage="write"',
+    )
+    deadline = time.monotonic() + 60
+    while missing := [name for name in wanted if not re.search(name, requests.get(url, timeout=30).text)]:
+        assert time.monotonic() < deadline, missing
+        time.sleep(1)
 
 
 def test_results_of_an_earlier_run_are_replaced(ray: object, weights: Path, tmp_path: Path) -> None:

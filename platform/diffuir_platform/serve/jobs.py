@@ -75,7 +75,8 @@ class Jobs:
         )
         # Where several clusters run on one machine, Ray leads a job to any of them.
         cluster = f"RAY_ADDRESS={ray.get_runtime_context().gcs_address}"
-        command = ["env", cluster, sys.executable, "-m", "diffuir_platform.cli", "restore", *arguments_of(job)]
+        program = (sys.executable, "-m", "diffuir_platform.cli")
+        command = ["env", cluster, *program, "restore", *arguments_of(job)]
         shown = source if isinstance(request.source, str) else f"{len(sources)} photos"
         await self._ask(
             lambda client: client.submit_job(
