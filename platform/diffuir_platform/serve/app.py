@@ -26,18 +26,6 @@ LOOK_BACK = 10.5
 DRAIN = 30.0
 """Seconds beyond the longest request that a process which is to end has for what it has begun."""
 
-FOR_SERVE = {
-    # How soon scaling sees what there is to do: 10 s by default.
-    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
-    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
-    # One event loop for a process's requests and its calls: half of what a hop takes.
-    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    # Before Serve's own HTTP server.
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "diffuir_platform.serve.front.middlewares",
-}
-"""In the environment of every process of Ray Serve, the controller included."""
-
 
 def build(arguments: dict[str, Any]) -> serve.Application:
     """What the import path in a config of `serve deploy` names; arguments: `ServeSettings`."""

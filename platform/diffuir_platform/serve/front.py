@@ -39,7 +39,7 @@ _OF_SERVER: dict[int, tuple[str, str, int | None]] = {
 
 
 def middlewares() -> list[Middleware]:
-    """Serve calls this before it starts its server, where `app.FOR_SERVE` is in its environment."""
+    """Serve calls this before it starts its server, where `commands.FOR_SERVE` is in its environment."""
     from .protocol import install
 
     install()
