@@ -325,6 +325,7 @@ def test_the_settings_tell_what_is_wrong() -> None:
         ({"max_replicas": 1, "min_replicas": 2}, "less than min_replicas"),
         ({"steps": 20}, "more than most_steps"),
         ({"prot": 8000}, "port"),
+        ({"target_wait": 2, "max_wait": 1}, "no work stands longer"),
     ):
         with pytest.raises(UserError, match=match):
             parse_config(ServeSettings, wrong, "the options")

@@ -32,7 +32,7 @@ def png(red: int = 9, side: int = 32) -> bytes:
 def endpoint() -> Iterator[Endpoint]:
     """One model at first, up to three, which are more at once and fewer soon."""
     settings = {"max_wait": 0.5, "max_replicas": 3, "upscale_delay": 0.5, "downscale_delay": 2.0}
-    with stub_endpoint(COST, **settings, target_wait=0.2) as endpoint:
+    with stub_endpoint(COST, **settings) as endpoint:
         yield endpoint
 
 

@@ -139,7 +139,7 @@ class Model:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve asks for this and hands it to `scaling.by_work`."""
-        return {"load": self._unfinished * self._pace / self._settings.target_wait}
+        return {"load": self._unfinished * self._pace / self._settings.wait_to_scale}
 
     async def _load(self, model_id: str) -> ServedRestorer:
         """Serve's wrapper keeps what this returns."""

@@ -66,8 +66,9 @@ class ServeSettings(Config):
     """Processes with models that are always there; 0 ends the last when nothing was asked for a while."""
     max_replicas: int = Field(default=1, ge=1)
     """Most that there may be."""
-    target_wait: float = Field(default=0.5, gt=0)
-    """Seconds of work that may stand before each of them in the mean: more makes more of them."""
+    target_wait: float | None = Field(default=None, gt=0)
+    """Seconds of work that may stand before each of them in the mean: more makes more of them; null for half of
+    max_wait."""
     upscale_delay: float = Field(default=2.0, ge=0)
     """Seconds of too much work after which there are more."""
     downscale_delay: float = Field(default=60.0, ge=0)
@@ -95,7 +96,14 @@ class ServeSettings(Config):
             raise ValueError(f"max_replicas = {self.max_replicas} is less than min_replicas")
         if self.steps > self.most_steps:
             raise ValueError(f"steps = {self.steps} is more than most_steps = {self.most_steps}")
+        if self.target_wait is not None and self.target_wait > self.max_wait:
+            raise ValueError(f"target_wait = {self.target_wait:g}: no work stands longer than max_wait")
         return self
+
+    @property
+    def wait_to_scale(self) -> float:
+        """`target_wait` in seconds."""
+        return self.max_wait / 2 if self.target_wait is None else self.target_wait
 
     @property
     def default_model(self) -> str:
