@@ -50,10 +50,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def endpoint(folder: Path) -> Iterator[Endpoint]:
+def endpoint(folder: Path, weights: Path) -> Iterator[Endpoint]:
+    """With two models, of which a process may hold one beside the first."""
     port = free_port()
-    command = ["-m", CLI, "serve", f"jobs_under=[{folder}]", "device=cpu", "--port", str(port)]
-    with started(command, port) as endpoint:
+    models = f"models={{shipped: null, blank: {weights}}}"
+    settings = [f"jobs_under=[{folder}]", models, "models_memory=8000000", "device=cpu"]
+    with started(["-m", CLI, "serve", *settings, "--port", str(port)], port) as endpoint:
         yield endpoint
 
 
@@ -105,6 +107,17 @@ def test_an_answer_says_how_it_came_about(client: Client, jpeg: bytes) -> None:
     assert len(headers["Diffuir-Weights"]) == 64
     for stage in ("upload", "decode", "queue", "restore", "hop", "encode", "whole"):
         assert f"{stage};dur=" in headers["Server-Timing"]
+
+
+def test_each_model_restores_in_its_own_way(client: Client, jpeg: bytes) -> None:
+    """And comes back after another has taken its place."""
+    first, second, again = (client.restore(jpeg, model=name) for name in ("shipped", "blank", "shipped"))
+    assert [answer.headers["Diffuir-Model"] for answer in (first, second)] == ["shipped", "blank"]
+    assert first.headers["Diffuir-Weights"] != second.headers["Diffuir-Weights"]
+    assert first.data == again.data != second.data
+    more = client.restore(jpeg, model="blank", steps=2)
+    assert more.data != second.data
+    assert client.restore(jpeg, model="blank").data == second.data
 
 
 def test_a_form_gives_what_a_body_gives(endpoint: Endpoint, jpeg: bytes) -> None:
@@ -181,8 +194,9 @@ def test_pages_of_other_sites_may_not_use_it(endpoint: Endpoint, jpeg: bytes) ->
 
 
 def test_it_tells_its_models_and_whether_it_is_well(endpoint: Endpoint, client: Client) -> None:
-    (model,) = client.models()
-    assert (model["name"], model["variant"], model["parameters"]) == ("shipped", "T", 886_435)
+    first, second = client.models()
+    assert (first["name"], first["variant"], first["parameters"]) == ("shipped", "T", 886_435)
+    assert (first["default"], second["name"], second["default"]) == (True, "blank", False)
     assert requests.get(f"{endpoint.url}/healthz", timeout=30).json()["status"] == "ok"
     assert requests.get(f"{endpoint.url}/readyz", timeout=30).json() == {"status": "ok", "models": 1.0}
 

@@ -181,6 +181,13 @@ def test_prometheus_can_read_what_it_does(endpoint: Endpoint) -> None:
     assert 'stage="restore"' in text
 
 
+def test_without_requests_there_is_no_model_and_the_next_one_brings_it_back() -> None:
+    with stub_endpoint(0.01, min_replicas=0, downscale_delay=0.5) as endpoint:
+        for _ in range(2):
+            assert endpoint.restore(png()).status_code == 200
+            until_models(endpoint, 0)
+
+
 def test_photos_of_a_size_go_through_the_model_together() -> None:
     """Where it takes four at once, eight clients wait for two turns and not for eight."""
     with stub_endpoint(0.3, 4, max_wait=5.0, batch_wait=0.05) as endpoint:

@@ -7,10 +7,10 @@ near one, and models never wait for a decoder.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from starlette.types import ASGIApp
 
+from diffuir_core import UserError
 from diffuir_core.imaging import Image, ImageError, Limits, decode, encode, inspect
 
 from ..restore.stages import with_restored
@@ -34,6 +35,8 @@ from .model import Options, Restored, RestoreFailedError, model_id
 from .parameters import Parameters, RestoreQuery
 from .problems import Problem, of_image
 from .settings import ServeSettings
+
+logger = logging.getLogger("ray.serve")
 
 MODEL = "Model"
 """The deployment that restores."""
@@ -88,21 +91,25 @@ class Gateway:
 
     async def watch(self) -> None:
         """Keep up with how many models there are, until it is cancelled."""
-        here = serve.get_replica_context()
         while True:
-            with suppress(RayError, KeyError):
-                status = await asyncio.to_thread(serve.status)
-                deployments = status.applications[here.app_name].deployments
-                running = {
-                    name: deployment.replica_states.get("RUNNING", 0)
-                    for name, deployment in deployments.items()
-                }
-                self.admission.replicas = running[MODEL] / max(1, running[here.deployment])
-                self.is_ready = self.is_ready or running[MODEL] > 0 or self.settings.min_replicas == 0
-                if running[MODEL]:
-                    await self._learn_pace()
+            try:
+                await self._look()
+            except Exception:  # what was seen last stands until Serve's controller answers again
+                logger.warning("it could not be seen how many models there are", exc_info=True)
             self.measured.stands(self.admission.open, self.admission.wait())
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+
+    async def _look(self) -> None:
+        here = serve.get_replica_context()
+        status = await asyncio.to_thread(serve.status)
+        running = {
+            name: deployment.replica_states.get("RUNNING", 0)
+            for name, deployment in status.applications[here.app_name].deployments.items()
+        }
+        self.admission.replicas = running[MODEL] / max(1, running[here.deployment])
+        self.is_ready = running[MODEL] > 0 or self.settings.min_replicas == 0
+        if running[MODEL]:
+            await self._learn_pace()
 
     async def _learn_pace(self) -> None:
         """Of the default model, as it was warmed up with, until requests tell more."""
@@ -214,7 +221,7 @@ class Gateway:
         asked = models.restore.remote(image.pixels, options)
         try:
             return await asked
-        except RestoreFailedError as error:
+        except (RestoreFailedError, UserError) as error:
             raise Problem(500, "failed", f"{error.args[0]}".splitlines()[0][:300]) from error
         except RayActorError as error:
             detail = "the process that restored it has died: send it again"

@@ -26,7 +26,8 @@ class ServeSettings(Config):
     """Name -> weights: a .safetensors of ours or a release .pt, as a path or a URI, models:/NAME@ALIAS of MLflow's
     registry, or null for those that ship. The first is the one that is used where a request names none."""
     models_memory: int = Field(default=2 * 2**30, ge=2**20)
-    """Bytes of weights that a process holds at once; the longest unused make room."""
+    """Bytes of weights that a process holds at once: the first model, which stays, and others, at least one, of
+    which the longest unused makes room."""
     steps: int = Field(default=3, ge=1, le=1000)
     """Sampling steps where a request names none."""
     most_steps: int = Field(default=10, ge=1, le=1000)
