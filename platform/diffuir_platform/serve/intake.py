@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from fastapi import Request
+from ray.exceptions import TaskCancelledError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from .admission import Holding
 from .problems import Problem
@@ -48,12 +50,15 @@ async def _limited(request: Request, most: int, holding: Holding) -> AsyncGenera
     if declared.isdigit() and int(declared[:20]) > most:
         raise _too_large(most)
     total = 0
-    async for chunk in request.stream():
-        total += len(chunk)
-        if total > most:
-            raise _too_large(most)
-        holding.add(len(chunk))
-        yield chunk
+    try:
+        async for chunk in request.stream():
+            total += len(chunk)
+            if total > most:
+                raise _too_large(most)
+            holding.add(len(chunk))
+            yield chunk
+    except TaskCancelledError as error:  # Serve's proxy has lost the client, and fetches no more
+        raise ClientDisconnect from error
 
 
 def _too_large(most: int) -> Problem:

@@ -7,9 +7,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from diffuir_core.imaging import ImageError, TooLargeError, UnknownFormatError
 
@@ -114,6 +114,9 @@ def add_handlers(app: FastAPI) -> None:
         response.headers.update(error.headers or {})
         return response
 
+    async def of_nobody(request: Request, error: Exception) -> Response:
+        return Response(status_code=499)  # nginx's word for a client that has gone; nobody reads it
+
     async def of_anything(request: Request, error: Exception) -> JSONResponse:
         logger.error("a request failed", exc_info=error)
         detail = "a fault of the server, which its log tells more of under this request's id"
@@ -123,6 +126,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Refused, of_refused)
     app.add_exception_handler(RequestValidationError, of_validation)
     app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(ClientDisconnect, of_nobody)
     app.add_exception_handler(Exception, of_anything)
 
 
