@@ -251,9 +251,10 @@ def test_a_job_reaches_nothing_outside_its_folders(
 
 
 def test_lists_of_a_job_come_in_its_request(client: Client, folder: Path) -> None:
-    with pytest.raises(ServerProblem, match="as a list") as caught:
-        client.submit(str(folder / "list.txt"), str(folder / "out3"))
-    assert caught.value.status == 422
+    for listed in (f"{folder}/list.txt", f"{folder}/list.TXT/", f"file://{folder}/list.tx%74"):
+        with pytest.raises(ServerProblem, match="as a list") as caught:
+            client.submit(listed, str(folder / "out3"))
+        assert caught.value.status == 422
     photos = [str(folder / "in" / name) for name in ("a.jpg", "grey.png")]
     job = client.wait(client.submit(photos, str(folder / "out3"), steps=1))
     assert job["status"] == "done", job

@@ -117,14 +117,15 @@ class Jobs:
         """Raise `Problem` for what does not lie below one of the server's folders."""
         if not self._roots:
             raise Problem(403, "jobs", "this server takes no jobs: it was started without jobs_under")
-        if name == "source" and uri.lower().endswith(_TABLES):
-            raise Problem(422, "source", "lists and tables are not taken here: send their URIs as a list")
         try:
             if "\0" in uri or ".." in uri.split("://")[-1].split("/"):
                 raise Problem(403, name, f"{name}: it may hold no '..'")
             place = _real(storage.absolute(uri))
         except (UserError, ValueError) as error:
             raise Problem(422, name, f"{name}: {error}") from error
+        # By its place: an ending may be escaped in a URI, or have a slash behind it.
+        if name == "source" and place.lower().endswith(_TABLES):
+            raise Problem(422, "source", "lists and tables are not taken here: send their URIs as a list")
         if not any(place == root or place.startswith(root.rstrip("/") + "/") for root in self._roots):
             raise Problem(403, name, f"{name}: it does not lie below a folder that this server may use")
 
