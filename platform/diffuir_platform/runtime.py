@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from diffuir_core.errors import UserError
 
@@ -102,14 +103,15 @@ def _start_local(cpus: int, dashboard: bool) -> None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for attempt in (1, 2):
         try:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                object_store_memory=min(OBJECT_STORE_BYTES, int(memory * 0.3)),
-                include_dashboard=dashboard,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with _any_agent_port():
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    object_store_memory=min(OBJECT_STORE_BYTES, int(memory * 0.3)),
+                    include_dashboard=dashboard,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
             return
         except Exception as error:
             ray.shutdown()
@@ -118,6 +120,23 @@ def _start_local(cpus: int, dashboard: bool) -> None:
             if attempt == 2:
                 message = "Ray did not start on this machine within a minute: try again when it is less busy"
                 raise UserError(message) from error
+
+
+@contextmanager
+def _any_agent_port() -> Iterator[None]:
+    """Inside, a Ray that is started has its agent listen on a free port.
+
+    By default it is always 52365, and `ray.init` takes no other: of two Rays on one machine the second would have
+    no agent, and so could run no jobs.
+    """
+    from ray._private import parameter
+
+    original = parameter.RayParams
+    parameter.RayParams = partial(original, dashboard_agent_listen_port=0)
+    try:
+        yield
+    finally:
+        parameter.RayParams = original
 
 
 def _join(address: str) -> None:

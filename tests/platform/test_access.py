@@ -165,3 +165,21 @@ def test_an_origin_that_is_no_url_is_another_site(origin: str) -> None:
     with pytest.raises(Problem) as refused:
         check_origin({"host": "photos.example", "origin": origin})
     assert refused.value.status == 403
+
+
+def test_a_name_that_leads_to_this_machine_does_not_let_a_site_in() -> None:
+    """DNS rebinding: its origin and the host are the same then, but no name of this machine."""
+    site = {"host": "evil.example:8000", "origin": "http://evil.example:8000"}
+    check_origin(site)
+    for headers in (site, {"host": "evil.example"}, {"host": "["}, {}):
+        with pytest.raises(Problem) as caught:
+            check_origin(headers, local=True)
+        assert caught.value.status == 403
+    for host in ("127.0.0.1:8000", "localhost", "[::1]:8000"):
+        check_origin({"host": host}, local=True)
+
+
+def test_two_keys_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFUIR_API_KEYS", f"a:{'x' * 16},a:{'y' * 16}")
+    with pytest.raises(UserError, match="two API keys of the name a"):
+        keys_of_environment(False)

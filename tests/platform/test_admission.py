@@ -93,7 +93,14 @@ def test_a_gateway_with_a_share_of_a_model_counts_with_less_than_one(admission: 
     admission.replicas = 0.5
     assert admission.wait() == 0.0
     with admission.work("model", 1.0):
-        assert admission.wait() >= 1.0
+        assert admission.wait() == pytest.approx(2.0)
+
+
+def test_a_large_photo_tells_more_of_the_pace_than_a_small_one(admission: Admission) -> None:
+    """Whose time is for the most part not its pixels'."""
+    admission.learn("model", 1000.0, 1000.0)
+    admission.learn("model", 1.0, 50.0)
+    assert admission.expected("model", 1.0) == pytest.approx(1.0, abs=0.1)
 
 
 def test_without_any_model_the_first_photo_is_taken_so_that_one_is_started(admission: Admission) -> None:

@@ -210,6 +210,15 @@ def test_its_description_is_complete(endpoint: Endpoint) -> None:
         restore["responses"]
     )
     assert {"image/jpeg", "multipart/form-data"} <= set(restore["requestBody"]["content"])
+    assert described["components"]["securitySchemes"]
+    for path, method in (
+        ("/v1/models", "get"),
+        ("/v1/jobs", "post"),
+        ("/healthz", "get"),
+        ("/readyz", "get"),
+    ):
+        answers = paths[path][method]["responses"]
+        assert answers["202" if path == "/v1/jobs" else "200"]["content"]["application/json"]["schema"]
     named = {parameter["name"] for parameter in restore["parameters"]}
     assert {"model", "steps", "equalise", "seed", "format", "quality"} <= named
     assert all(parameter["description"] for parameter in restore["parameters"])
@@ -233,20 +242,25 @@ def test_the_client_says_what_the_server_says(client: Client) -> None:
         ("file:///etc/passwd", "{folder}/out2"),
         ("s3://bucket/in", "{folder}/out2"),
         ("{folder}/in/link/*.png", "{folder}/out2"),
+        ("{folder}/in/[a]/x.png", "{folder}/out2"),
+        ("{folder}/in", "{folder}/in/[a]/out"),
+        (" {folder}/in", "{folder}/out2"),
         (["{folder}/in/a.jpg", "/etc/passwd"], "{folder}/out2"),
     ],
 )
 def test_a_job_reaches_nothing_outside_its_folders(
     client: Client, folder: Path, source: str | list[str], target: str
 ) -> None:
-    link = folder / "in" / "link"
-    link.symlink_to("/etc")
+    links = folder / "in" / "link", folder / "in" / "[a]"
+    for link in links:
+        link.symlink_to("/etc")
     try:
         inside = [one.format(folder=folder) for one in ([source] if isinstance(source, str) else source)]
         with pytest.raises(ServerProblem) as caught:
             client.submit(inside if isinstance(source, list) else inside[0], target.format(folder=folder))
     finally:
-        link.unlink()
+        for link in links:
+            link.unlink()
     assert caught.value.status == 403
 
 

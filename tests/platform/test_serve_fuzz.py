@@ -125,7 +125,11 @@ def fault_of_problem(response: http.client.HTTPResponse, body: bytes) -> str:
         and len(problem["detail"].splitlines()) == 1
         and len(problem["detail"]) < 500
         and "Traceback" not in problem["detail"]
-        and (response.status not in (429, 503) or int(response.headers["Retry-After"]) > 0)
+        and (
+            response.status not in (429, 503)
+            or problem["type"].endswith((":lost", ":died"))
+            or int(response.headers["Retry-After"]) > 0
+        )
     )
     return "" if right else f"not in the one shape: {response.headers.items()} {body[:600]!r}"
 
@@ -293,7 +297,7 @@ def test_a_head_that_does_not_end_is_refused(endpoint: Endpoint, head: bytes) ->
     assert restored(endpoint)
 
 
-def test_a_request_whose_gateway_dies_is_told_to_come_again(endpoint: Endpoint) -> None:
+def test_a_request_whose_gateway_dies_is_told_so(endpoint: Endpoint) -> None:
     (gateway,) = endpoint.processes("ServeReplica:diffuir:Gateway")
     head, body = message(photos()["PNG"])
     with socket.create_connection(address_of(endpoint), ANSWERS_WITHIN) as connection:

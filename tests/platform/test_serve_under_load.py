@@ -65,8 +65,9 @@ class Load:
                 continue
             kind = "" if answer.ok else " " + answer.json()["type"].rpartition(":")[2]
             self.answers[f"{answer.status_code}{kind}"] += 1
-            if answer.status_code == 503:
+            if kind.startswith(" busy"):
                 assert int(answer.headers["Retry-After"]) >= 1
+            if not answer.ok:
                 time.sleep(0.05)  # less than it was asked to, and no busy loop
 
     def until(self, answer: str, count: int = 1, seconds: float = 120) -> None:

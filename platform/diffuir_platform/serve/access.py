@@ -20,6 +20,7 @@ from diffuir_core import UserError
 from .problems import Problem
 
 KEYS, KEYS_FILE = "DIFFUIR_API_KEYS", "DIFFUIR_API_KEYS_FILE"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHORTEST_KEY = 16
 """Characters of a key, so that nobody guesses one."""
 
@@ -78,23 +79,40 @@ def keys_of_environment(required: bool) -> dict[str, str]:
                 f"an API key is written NAME:KEY with at least {SHORTEST_KEY} characters of key: mend {KEYS} or "
                 f"the file of {KEYS_FILE}"
             )
+        if name in keys:
+            raise UserError(f"there are two API keys of the name {name}: give each its own")
         keys[name] = key
     if required and not keys:
         raise UserError(f"require_key is set and there are no API keys: set {KEYS} or {KEYS_FILE}")
     return keys
 
 
-def check_origin(headers: Mapping[str, str]) -> None:
-    """Raises `Problem` 403 for what another site's page sends through a visitor's browser."""
+def check_origin(headers: Mapping[str, str], local: bool = False) -> None:
+    """Raises `Problem` 403 for what another site's page sends through a visitor's browser.
+
+    local: whether only programs of this machine may ask. A site can have its own name lead to the loopback (DNS
+    rebinding), and then is of the same origin; but it asks by that name.
+    """
     origin, host = headers.get("origin"), headers.get("host")
-    if origin is not None and (not host or _host(origin) != host):
+    if origin is not None and (not host or _netloc(origin) != host):
         raise Problem(403, "origin", "pages of other sites may not use this server")
+    if local and _host_of(host or "") not in LOOPBACK:
+        raise Problem(
+            403, "origin", "this server is asked by a name of its own machine: localhost or 127.0.0.1"
+        )
 
 
-def _host(origin: str) -> str:
+def _netloc(url: str) -> str:
     """Its host and port; empty for what is no URL."""
     try:
-        return urlsplit(origin).netloc
+        return urlsplit(url).netloc
+    except ValueError:
+        return ""
+
+
+def _host_of(netloc: str) -> str:
+    try:
+        return urlsplit(f"//{netloc}").hostname or ""
     except ValueError:
         return ""
 

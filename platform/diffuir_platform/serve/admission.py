@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 NEWEST = 0.2
-"""Weight of the newest measurement in what a model is thought to take."""
+"""Weight of the newest measurement in what a model is thought to take. A large photo counts for more than a small
+one, most of whose time is not its pixels'."""
 
 
 class Refused(Exception):  # noqa: N818 - it names what happened
@@ -61,7 +62,8 @@ class Admission:
         self._held = 0
         self._open = 0
         self._tickets: dict[Ticket, None] = {}
-        self._paces: dict[str, float] = {}
+        self._known: dict[str, tuple[float, float]] = {}
+        """Model -> units of work, and the seconds that they took; the older, the less they count."""
         self.replicas: float = 1.0
 
     @contextmanager
@@ -100,17 +102,17 @@ class Admission:
 
     def expected(self, model: str, units: float) -> float:
         """Seconds that a model is thought to take for that; 0 where nothing is known yet."""
-        return self._paces.get(model, 0.0) * units
+        done, took = self._known.get(model, (1.0, 0.0))
+        return units * took / done
 
     def knows(self, model: str) -> bool:
         """Whether it has been told what a model takes."""
-        return model in self._paces
+        return model in self._known
 
     def learn(self, model: str, units: float, seconds: float) -> None:
         """A model took `seconds` for `units`."""
-        pace = seconds / units
-        known = self._paces.get(model, pace)
-        self._paces[model] = known + NEWEST * (pace - known)
+        done, took = self._known.get(model, (units, seconds))
+        self._known[model] = done + NEWEST * (units - done), took + NEWEST * (seconds - took)
 
     def wait(self) -> float:
         """Seconds after which a model would begin with what comes now."""
@@ -121,7 +123,7 @@ class Admission:
             ticket.seconds - (0.0 if ticket.begun is None else min(now - ticket.begun, ticket.seconds))
             for ticket in self._tickets
         )
-        return left / max(self.replicas, 1.0)
+        return left / (self.replicas or 1.0)
 
     @property
     def open(self) -> int:

@@ -12,12 +12,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import ValidationError
 
-from diffuir_core.variants import variant
-
 from .access import check_origin
+from .answers import Health, JobShown, ModelShown, ModelsShown, Readiness
 from .intake import read_body
 from .page import add_page
 from .parameters import JobRequest, RestoreQuery
@@ -46,6 +46,8 @@ PROBLEM = {
         }
     },
 }
+BEARER = HTTPBearer(auto_error=False, description="An API key, where the server has any.")
+"""For the description: `Access` reads the header itself."""
 LONGEST_JOB = 2**22
 """Bytes of the body of a job: ten thousand URIs of some length."""
 PHOTO = {"type": "string", "format": "binary"}
@@ -87,8 +89,10 @@ def api(gateway: "Gateway") -> FastAPI:
     add_handlers(app)
 
     # Not a plain function, for which FastAPI would take a thread.
-    async def allowed(request: Request) -> str:
-        check_origin(request.headers)
+    async def allowed(
+        request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
+    ) -> str:
+        check_origin(request.headers, gateway.is_local)
         return gateway.access.check(request.headers.get("authorization"))
 
     @app.post(
@@ -123,28 +127,26 @@ def api(gateway: "Gateway") -> FastAPI:
         gateway.measured.restored({**answer.seconds, "whole": whole}, answer.pixels)
         return Response(answer.data, 200, headers_of(answer, whole), MEDIA_TYPES[answer.format])
 
-    @app.get("/v1/models", dependencies=[Depends(allowed)], responses=problems(401, 429))
-    async def models() -> JSONResponse:
+    @app.get("/v1/models", dependencies=[Depends(allowed)], responses=problems(401, 403, 429))
+    async def models() -> ModelsShown:
         """The models that a request may name."""
-        listed = [
-            {
-                "name": name,
-                "variant": entry.variant,
-                "parameters": entry.parameters,
-                "gflop_256": variant(entry.variant).gflop_256,
-                "sha256": entry.sha256,
-                "default": name == gateway.settings.default_model,
-            }
-            for name, entry in gateway.catalogue.items()
-        ]
-        return JSONResponse(
-            {
-                "models": listed,
-                "steps": gateway.settings.steps,
-                "most_steps": gateway.settings.most_steps,
-                "max_bytes": gateway.settings.max_bytes,
-                "max_pixels": gateway.settings.max_pixels,
-            }
+        settings = gateway.settings
+        return ModelsShown(
+            models=[
+                ModelShown(
+                    name=name,
+                    variant=entry.variant,
+                    parameters=entry.parameters,
+                    gflop_256=entry.cost,
+                    sha256=entry.sha256,
+                    default=name == settings.default_model,
+                )
+                for name, entry in gateway.catalogue.items()
+            ],
+            steps=settings.steps,
+            most_steps=settings.most_steps,
+            max_bytes=settings.max_bytes,
+            max_pixels=settings.max_pixels,
         )
 
     @app.post(
@@ -158,7 +160,7 @@ def api(gateway: "Gateway") -> FastAPI:
             }
         },
     )
-    async def submit(request: Request, key: Annotated[str, Depends(allowed)]) -> JSONResponse:
+    async def submit(request: Request, key: Annotated[str, Depends(allowed)]) -> JobShown:
         """Begin a restore of many or large photos, by their URIs."""
         with gateway.admission.request() as holding:
             body = await read_body(request, LONGEST_JOB, gateway.settings.upload_timeout, holding)
@@ -166,29 +168,31 @@ def api(gateway: "Gateway") -> FastAPI:
                 job = JobRequest.model_validate_json(body)
             except ValidationError as error:
                 raise Problem(422, "parameter", sentence(error.errors()[0])) from error
-            return JSONResponse(await gateway.jobs.submit(job, key), 202)
+            return await gateway.jobs.submit(job, key)
 
-    @app.get("/v1/jobs/{job_id}", responses=problems(401, 404, 429, 503))
-    async def job(job_id: str, key: Annotated[str, Depends(allowed)]) -> JSONResponse:
+    @app.get("/v1/jobs/{job_id}", responses=problems(401, 403, 404, 429, 503))
+    async def job(job_id: str, key: Annotated[str, Depends(allowed)]) -> JobShown:
         """How a job stands."""
-        return JSONResponse(await gateway.jobs.show(job_id, key))
+        with gateway.admission.request():
+            return await gateway.jobs.show(job_id, key)
 
-    @app.delete("/v1/jobs/{job_id}", responses=problems(401, 404, 429, 503))
-    async def cancel(job_id: str, key: Annotated[str, Depends(allowed)]) -> JSONResponse:
+    @app.delete("/v1/jobs/{job_id}", responses=problems(401, 403, 404, 429, 503))
+    async def cancel(job_id: str, key: Annotated[str, Depends(allowed)]) -> JobShown:
         """Stop a job; the same one again goes on where it was."""
-        return JSONResponse(await gateway.jobs.cancel(job_id, key))
+        with gateway.admission.request():
+            return await gateway.jobs.cancel(job_id, key)
 
     @app.get("/healthz", responses=problems(503))
-    async def healthz() -> JSONResponse:
+    async def healthz() -> Health:
         """Whether a tiny image comes back restored."""
-        return JSONResponse({"status": "ok", "seconds": round(await gateway.probe(), 4)})
+        return Health(seconds=round(await gateway.probe(), 4))
 
     @app.get("/readyz", responses=problems(503))
-    async def readyz() -> JSONResponse:
+    async def readyz() -> Readiness:
         """Whether a model has been loaded and has restored something."""
         if not gateway.is_ready:
             raise Problem(503, "starting", "no model is ready yet", 2)
-        return JSONResponse({"status": "ok", "models": gateway.admission.replicas})
+        return Readiness(models=gateway.admission.replicas)
 
     add_page(app, gateway)
     return app

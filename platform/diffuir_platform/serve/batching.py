@@ -51,9 +51,6 @@ class Batcher(Generic[Item, Result]):
         self._came = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     async def __call__(self, kind: Hashable, item: Item, most: int) -> Turn[Result]:
         """The result of `item`, which may share a batch with up to `most` - 1 others of its kind."""
         if self._loop is None:
@@ -107,12 +104,16 @@ class Batcher(Generic[Item, Result]):
         began = time.perf_counter()
         try:
             results = await self._run([waiting.item for waiting in batch])
+            took = (time.perf_counter() - began) / len(batch)
+            turns = [
+                (waiting.turn, Turn(result, began - waiting.since, took, len(batch)))
+                for waiting, result in zip(batch, results, strict=True)
+            ]
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who wait for it
             for waiting in batch:
                 if not waiting.turn.done():
                     waiting.turn.set_exception(error)
             return
-        took = (time.perf_counter() - began) / len(batch)
-        for waiting, result in zip(batch, results, strict=True):
-            if not waiting.turn.done():
-                waiting.turn.set_result(Turn(result, began - waiting.since, took, len(batch)))
+        for future, turn in turns:
+            if not future.done():
+                future.set_result(turn)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from diffuir_core.variants import variant
 from diffuir_core.weights import PRETRAINED, open_weights
 
 from .. import storage
@@ -23,6 +24,11 @@ class ModelEntry:
     sha256: str
     variant: str
     parameters: int
+
+    @property
+    def cost(self) -> float:
+        """GFLOP of a pass over 256x256."""
+        return variant(self.variant).gflop_256
 
 
 class Catalogue(Mapping[str, ModelEntry]):

@@ -59,13 +59,8 @@ class Client:
         self._url = url.rstrip("/")
         self._timeout = timeout
         self._session = requests.Session()
-        retry = Retry(
-            total=retries,
-            status_forcelist=(429, 503),
-            allowed_methods=None,  # a restore may be asked for twice
-            backoff_factor=0.5,
-            raise_on_status=False,
-        )
+        # What names a Retry-After, and what was never sent; no answer that does not come, which may be under way.
+        retry = Retry(total=retries, read=0, allowed_methods=None, backoff_factor=0.5, raise_on_status=False)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry))
         key = key or os.environ.get("DIFFUIR_API_KEY")

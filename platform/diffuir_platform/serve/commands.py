@@ -69,7 +69,11 @@ def serving(settings: ServeSettings, make: Any = None) -> Iterator[str]:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         app = application(settings, resources, make)
         try:
-            serve.start(proxy_location="HeadOnly", http_options=http_options(settings))
+            serve.start(
+                proxy_location="HeadOnly",
+                http_options=http_options(settings),
+                logging_config={"encoding": "JSON"},
+            )
             serve.run(app, name=NAME, route_prefix="/")
             yield f"http://{_shown_host(settings.host)}:{settings.port}"
         except RuntimeError as error:
@@ -87,7 +91,7 @@ def deployable(settings: ServeSettings) -> str:
     """The YAML that `serve deploy` takes, of these settings."""
     from .app import IMPORT_PATH, NAME
 
-    arguments = settings.model_dump(mode="json", exclude={"host", "port", "address"}, exclude_defaults=True)
+    arguments = settings.model_dump(mode="json", exclude={"port", "address"}, exclude_defaults=True)
     return yaml.safe_dump(
         {
             "proxy_location": "EveryNode",

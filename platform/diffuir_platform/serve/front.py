@@ -32,7 +32,7 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "DELETE")
 _OF_SERVER: dict[int, tuple[str, str, int | None]] = {
     404: ("http", "Not Found", None),
-    500: ("lost", "the process that had it has ended: send it again", 1),
+    500: ("lost", "the process that had it has ended, perhaps of this photo", None),
     503: ("busy-server", "no process takes requests at present: send it again", 1),
 }
 """Of Serve's own statuses: kind, detail and seconds to wait. Serve itself says 500 of a process that died."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import Request
 from ray import serve
@@ -25,8 +25,8 @@ from diffuir_core import UserError
 from diffuir_core.imaging import Image, ImageError, Limits, decode, encode, inspect
 
 from ..restore.stages import with_restored
-from .access import Access, keys_of_environment
-from .admission import Admission, Holding, units
+from .access import LOOPBACK, Access, keys_of_environment
+from .admission import WAIT, Admission, Holding, Refused, units
 from .catalogue import Catalogue
 from .intake import read_photo
 from .jobs import Jobs
@@ -35,6 +35,9 @@ from .model import Options, Restored, RestoreFailedError, model_id
 from .parameters import Parameters, RestoreQuery
 from .problems import Problem, of_image
 from .settings import ServeSettings
+
+if TYPE_CHECKING:
+    from diffuir_core.restorer import Restoration
 
 logger = logging.getLogger("ray.serve")
 
@@ -71,12 +74,15 @@ class Gateway:
     def __init__(self, settings: ServeSettings, catalogue: Catalogue, models: Any) -> None:
         self.settings = settings
         self.catalogue = catalogue
-        self.access = Access(keys_of_environment(settings.require_key), settings.requests_per_minute)
+        keys = keys_of_environment(settings.require_key)
+        self.access = Access(keys, settings.requests_per_minute)
+        self.is_local = not keys and settings.host in LOOPBACK
         self.admission = Admission(settings.max_open, settings.held_bytes, settings.max_wait)
         self.measured = Measured()
         self.jobs = Jobs(settings, catalogue)
         self.is_ready = False
         self._probing: asyncio.Future[float] | None = None
+        self._last_answer = 0.0
         self._models = models
         self._codecs = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="diffuir-codec")
         self._limits = Limits(
@@ -96,7 +102,7 @@ class Gateway:
                 await self._look()
             except Exception:  # what was seen last stands until Serve's controller answers again
                 logger.warning("it could not be seen how many models there are", exc_info=True)
-            self.measured.stands(self.admission.open, self.admission.wait())
+            self.measured.stands(self.admission.open, self.admission.queued, self.admission.wait())
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
     async def _look(self) -> None:
@@ -112,11 +118,13 @@ class Gateway:
             await self._learn_pace()
 
     async def _learn_pace(self) -> None:
-        """Of the default model, as it was warmed up with, until requests tell more."""
-        model = self.settings.default_model
-        if not self.admission.knows(model):
-            pace = await asyncio.wait_for(self._models.pace.remote(), PROBE_SECONDS)
-            self.admission.learn(model, 1.0, pace)
+        """Of all models, from what the default one took when it was warmed up, until requests tell more."""
+        default = self.settings.default_model
+        if self.admission.knows(default):
+            return
+        work, seconds = await asyncio.wait_for(self._models.warm_up.remote(), PROBE_SECONDS)
+        for name, entry in self.catalogue.items():
+            self.admission.learn(name, work, seconds * entry.cost / self.catalogue[default].cost)
 
     async def probe(self) -> float:
         """Have a tiny image restored, and return the seconds that it took; raises `Problem` 503.
@@ -128,9 +136,14 @@ class Gateway:
         return await asyncio.shield(self._probing)
 
     async def _probe(self) -> float:
+        began = time.perf_counter()
+        asked = self._models.probe.remote()
         try:
-            return await asyncio.wait_for(self._models.probe.remote(), PROBE_SECONDS)
+            return await asyncio.wait_for(asked, PROBE_SECONDS)
         except (TimeoutError, RayError, BackPressureError, DeploymentUnavailableError) as error:
+            asked.cancel()
+            if self._last_answer > began:  # it only waits behind photos that are being restored
+                return time.perf_counter() - began
             raise Problem(
                 503, "unhealthy", f"no model restored a tiny image within {PROBE_SECONDS:g} s", 5
             ) from error
@@ -181,15 +194,17 @@ class Gateway:
             watch.lap("decode")
             restored = await self._restored(image, options)
             whole = watch.lap("hop")
+        self._last_answer = time.perf_counter()
         self.admission.learn(options.model, work, restored.took)
         watch.seconds |= {
             "queue": restored.queued,
             "restore": restored.took,
             "hop": whole - restored.queued - restored.took,
         }
-        image = with_restored(image, restored.restoration)
         format = (parameters.format or image.format).upper()
-        result = await self.in_thread(partial(encode, image, format, parameters.quality))
+        image, result = await self.in_thread(
+            partial(_encoded, image, restored.restoration, format, parameters.quality)
+        )
         watch.lap("encode")
         tiling = restored.restoration.tiling
         return Answer(
@@ -205,7 +220,7 @@ class Gateway:
         )
 
     def _check_time(self, model: str, work: float, seconds: float) -> None:
-        takes = self.admission.expected(model, work)
+        takes, wait = self.admission.expected(model, work), self.admission.wait()
         if takes > seconds:
             raise Problem(
                 413,
@@ -213,6 +228,8 @@ class Gateway:
                 f"it would take about {takes:.0f} s, and a request may take {seconds:g} s: give it fewer steps or "
                 "send it to /v1/jobs",
             )
+        if wait + takes > seconds:
+            raise Refused(WAIT, wait + takes - seconds)
 
     async def _restored(self, image: Image, options: Options) -> Restored:
         models = self._models
@@ -224,8 +241,9 @@ class Gateway:
         except (RestoreFailedError, UserError) as error:
             raise Problem(500, "failed", f"{error.args[0]}".splitlines()[0][:300]) from error
         except RayActorError as error:
-            detail = "the process that restored it has died: send it again"
-            raise Problem(503, "died", detail, 1) from error
+            # Not to be sent again without thought: if it died of this photo, so will the next one.
+            detail = "the process that restored it has died, perhaps of this photo"
+            raise Problem(503, "died", detail) from error
         except (BackPressureError, DeploymentUnavailableError) as error:
             raise Problem(503, "busy-queue", "no model is free: send it again", 1) from error
         except asyncio.CancelledError:
@@ -236,6 +254,12 @@ class Gateway:
     def in_thread(self, run: Callable[[], T]) -> Awaitable[T]:
         """What `run` returns, called off the loop that all requests share."""
         return asyncio.get_running_loop().run_in_executor(self._codecs, run)
+
+
+def _encoded(image: Image, restoration: Restoration, format: str, quality: int) -> tuple[Image, bytes]:
+    """The photo with its restored pixels, and its file."""
+    restored = with_restored(image, restoration)
+    return restored, encode(restored, format, quality)
 
 
 class Stopwatch:

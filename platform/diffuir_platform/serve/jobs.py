@@ -14,6 +14,7 @@ import shlex
 import sys
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ from ..restore.names import OWN_FOLDER
 from ..restore.report import JSON_FILE
 from ..restore.restore_job import RestoreJob, arguments_of
 from ..runtime import FOR_WORKERS
+from .access import KEYS, KEYS_FILE
+from .answers import JobShown, Status
 from .catalogue import Catalogue
 from .parameters import JobRequest
 from .problems import Problem
@@ -39,6 +42,10 @@ _OF_THE_CODE = ("working_dir", "py_modules", "pip", "env_vars")
 """What a job takes over of this process's runtime environment."""
 _TABLES = (*LISTS, ".parquet")
 _PATTERN = "*?["
+_STATUSES: dict[str, Status] = {"PENDING": "pending", "RUNNING": "running", "STOPPED": "cancelled"}
+_UNDER_WAY = ("pending", "running")
+SECONDS_TO_ANSWER = 20.0
+"""That Ray's job server has."""
 _NOT_YET = "try again later"
 _ID = re.compile("diffuir-[0-9a-f]{32}")
 
@@ -53,20 +60,21 @@ class Jobs:
         self._catalogue = catalogue
         self._roots = [_real(storage.absolute(root)) for root in settings.jobs_under]
         self._known_client: Any = None
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="diffuir-jobs")
 
-    async def submit(self, request: JobRequest, key: str) -> dict[str, Any]:
+    async def submit(self, request: JobRequest, key: str) -> JobShown:
         """Begin one, and return what `show` will."""
-        sources = [request.source] if isinstance(request.source, str) else request.source
-        for source in sources:
-            self._check(source, "source")
-        self._check(request.target, "target")
+        given = [request.source] if isinstance(request.source, str) else request.source
+        sources = [self._checked(source, "source") for source in given]
+        target = self._checked(request.target, "target")
+        await self._check_room()
         job_id = f"diffuir-{uuid.uuid4().hex}"
         source = (
-            sources[0] if isinstance(request.source, str) else await self._listed(sources, request, job_id)
+            sources[0] if isinstance(request.source, str) else await self._listed(sources, target, job_id)
         )
         job = RestoreJob(
             source=source,
-            target=request.target,
+            target=target,
             weights=self._weights(request.model),
             steps=request.steps or self._settings.steps,
             device=self._settings.device,
@@ -83,51 +91,66 @@ class Jobs:
                 entrypoint=shlex.join(command),
                 submission_id=job_id,
                 runtime_env=_environment(),
-                metadata={SOURCE: shown, TARGET: request.target, KEY: key},
+                metadata={SOURCE: shown, TARGET: target, KEY: key},
             )
         )
         return await self.show(job_id, key)
 
-    async def show(self, job_id: str, key: str) -> dict[str, Any]:
+    async def show(self, job_id: str, key: str) -> JobShown:
         """How it stands: its last line, and at its end the figures of its report."""
         info = await self._own(job_id, key)
-        status = _status(info)
-        shown = {
-            "id": job_id,
-            "status": status,
-            "source": info.metadata[SOURCE],
-            "target": info.metadata[TARGET],
-            "submitted": _time(info.start_time),
-            "ended": _time(info.end_time),
-        }
-        if status != "pending":
+        shown = JobShown(
+            id=job_id,
+            status=_status(info),
+            source=info.metadata[SOURCE],
+            target=info.metadata[TARGET],
+            submitted=_time(info.start_time),
+            ended=_time(info.end_time),
+        )
+        if shown.status != "pending":
             log = await self._ask(lambda client: client.get_job_logs(job_id))
-            shown["progress"] = next(reversed([line for line in log.splitlines() if line.strip()]), "")[:500]
-        if status in ("done", "done-but-some-failed"):
-            shown["report"] = await asyncio.to_thread(_report, info.metadata[TARGET])
+            shown.progress = next(reversed([line for line in log.splitlines() if line.strip()]), "")[:500]
+        if shown.status in ("done", "done-but-some-failed"):
+            shown.report = await asyncio.to_thread(_report, shown.target)
         return shown
 
-    async def cancel(self, job_id: str, key: str) -> dict[str, Any]:
+    async def cancel(self, job_id: str, key: str) -> JobShown:
         """Stop it; the same job again goes on where it was."""
         await self._own(job_id, key)
         await self._ask(lambda client: client.stop_job(job_id))
         return await self.show(job_id, key)
 
-    def _check(self, uri: str, name: str) -> None:
-        """Raise `Problem` for what does not lie below one of the server's folders."""
+    def _checked(self, uri: str, name: str) -> str:
+        """The absolute URI of what lies below one of the server's folders; raises `Problem` for what does not.
+
+        What is checked is what the job gets, whose process may be in another folder.
+        """
         if not self._roots:
             raise Problem(403, "jobs", "this server takes no jobs: it was started without jobs_under")
+        if uri != uri.strip() or "\0" in uri or ".." in uri.split("/"):
+            raise Problem(403, name, f"{name}: it may hold no '..', and no space at its ends")
         try:
-            if "\0" in uri or ".." in uri.split("://")[-1].split("/"):
-                raise Problem(403, name, f"{name}: it may hold no '..'")
-            place = _real(storage.absolute(uri))
+            place = storage.absolute(uri)
         except (UserError, ValueError) as error:
             raise Problem(422, name, f"{name}: {error}") from error
-        # By its place: an ending may be escaped in a URI, or have a slash behind it.
-        if name == "source" and place.lower().endswith(_TABLES):
+        # As a pattern and as a path: what exists is taken by its name, whatever letters that has.
+        led_to = {place} if "://" in place else {_real(place), os.path.realpath(place)}
+        if name == "source" and any(one.lower().endswith(_TABLES) for one in {place, *led_to}):
             raise Problem(422, "source", "lists and tables are not taken here: send their URIs as a list")
-        if not any(place == root or place.startswith(root.rstrip("/") + "/") for root in self._roots):
+        if not all(self._is_below(one) for one in led_to):
             raise Problem(403, name, f"{name}: it does not lie below a folder that this server may use")
+        return place + "/" * uri.endswith("/")  # which makes it a folder
+
+    def _is_below(self, place: str) -> bool:
+        return any(place == root or place.startswith(root.rstrip("/") + "/") for root in self._roots)
+
+    async def _check_room(self) -> None:
+        """Raise `Problem` where as many jobs run or wait as there may be."""
+        jobs = await self._ask(lambda client: client.list_jobs())
+        under_way = [job for job in jobs if SOURCE in (job.metadata or {}) and _status(job) in _UNDER_WAY]
+        if len(under_way) >= self._settings.max_jobs:
+            detail = f"{len(under_way)} jobs are under way, as many as there may be: send it again later"
+            raise Problem(503, "busy-jobs", detail, 60)
 
     def _weights(self, model: str | None) -> str | None:
         name = model or self._settings.default_model
@@ -137,11 +160,11 @@ class Jobs:
             )
         return self._catalogue[name].uri
 
-    async def _listed(self, sources: Sequence[str], request: JobRequest, job_id: str) -> str:
+    async def _listed(self, sources: Sequence[str], target: str, job_id: str) -> str:
         """A list file of them, in the target's own folder."""
         if not sources or any("\n" in uri or "\r" in uri for uri in sources):
             raise Problem(422, "source", "source: send URIs without line breaks, at least one")
-        place = storage.join(request.target, f"{OWN_FOLDER}/requests/{job_id}.txt")
+        place = storage.join(target, f"{OWN_FOLDER}/requests/{job_id}.txt")
         try:
             await asyncio.to_thread(storage.write_bytes, place, "\n".join(sources).encode())
         except UserError as error:
@@ -169,8 +192,10 @@ class Jobs:
             return ask(self._known_client)
 
         try:
-            return await asyncio.to_thread(asked)
-        except ConnectionError as error:
+            # Ray's client waits for ever, and in threads of its own nobody else waits with it.
+            async with asyncio.timeout(SECONDS_TO_ANSWER):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, asked)
+        except (ConnectionError, TimeoutError) as error:
             detail = "this cluster's job server does not answer: is it started with its dashboard?"
             raise Problem(503, "jobs", detail, 10) from error
         except RuntimeError as error:
@@ -203,18 +228,19 @@ def _environment() -> dict[str, Any]:
     """The code that this process runs, for a job's process."""
     own = dict(ray.get_runtime_context().runtime_env)
     kept = {name: own[name] for name in _OF_THE_CODE if name in own}
-    return {**kept, "env_vars": {**kept.get("env_vars", {}), **FOR_WORKERS}}
+    variables = {
+        name: value for name, value in kept.get("env_vars", {}).items() if name not in (KEYS, KEYS_FILE)
+    }
+    return {**kept, "env_vars": {**variables, **FOR_WORKERS}}
 
 
-def _status(info: Any) -> str:
+def _status(info: Any) -> Status:
     """In the words of `diffuir restore`'s exit code."""
     if info.status == "SUCCEEDED":
         return "done"
     if info.status == "FAILED" and info.driver_exit_code == 1:
         return "done-but-some-failed"
-    return {"PENDING": "pending", "RUNNING": "running", "STOPPED": "cancelled"}.get(
-        str(info.status), "failed"
-    )
+    return _STATUSES.get(str(info.status), "failed")
 
 
 def _time(milliseconds: int | None) -> str | None:

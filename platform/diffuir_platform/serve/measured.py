@@ -1,13 +1,16 @@
 """What Prometheus can read of the gateways, through Ray's own metrics on each node; all begin with ray_.
 
 diffuir_serve_requests{status}          answers
-diffuir_serve_refused{why}              503s: "open" requests, "memory", "wait"
+diffuir_serve_refused{why}              503s: "open" requests, "memory", "wait", or Serve's own "queue"
 diffuir_serve_errors{kind}              answers that are problems, by the last word of their type
 diffuir_serve_seconds{stage}            histogram: "upload", "decode", "queue", "restore", "hop", "encode", "whole"
 diffuir_serve_pixels                    restored
 diffuir_serve_open                      requests at present
+diffuir_serve_queued                    photos that a model has or is to have
 diffuir_serve_wait_seconds              that a photo would wait now
 diffuir_serve_batch_size                histogram, of the models' processes
+
+What `front.py` refuses never reaches a gateway, and is in Serve's own serve_num_http_error_requests.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ class Measured:
         )
         self._pixels = metrics.Counter("diffuir_serve_pixels", "Pixels restored.")
         self._open = metrics.Gauge("diffuir_serve_open", "Requests at present.")
+        self._queued = metrics.Gauge("diffuir_serve_queued", "Photos that a model has or is to have.")
         self._wait = metrics.Gauge("diffuir_serve_wait_seconds", "That a photo would wait now.")
 
     def counting(self, app: ASGIApp) -> ASGIApp:
@@ -65,7 +69,8 @@ class Measured:
         for stage, took in seconds.items():
             self._seconds.observe(took, {"stage": stage})
 
-    def stands(self, open_requests: int, wait: float) -> None:
+    def stands(self, open_requests: int, queued: int, wait: float) -> None:
         """How full it is."""
         self._open.set(open_requests)
+        self._queued.set(queued)
         self._wait.set(wait)

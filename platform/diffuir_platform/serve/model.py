@@ -89,8 +89,13 @@ class Model:
         self._make = make or restorer_of
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="diffuir-model")
         self._batcher = _batcher(self._thread, settings.batch_wait)
+        # One at a time: a load whose client has gone cannot be stopped, only not begun.
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="diffuir-load")
         self._unfinished = 0.0
-        self._pace = 0.0
+        """Seconds of work that it has and that waits for it."""
+        self._waiting = 0
+        self._paces: dict[str, float] = {}
+        """Model -> seconds that a unit of work took last."""
 
         async def load(model_id: str) -> ServedRestorer:
             return await self._load(model_id)
@@ -115,13 +120,16 @@ class Model:
             pixels,
         )
         work = units(height, width, options.steps)
-        self._unfinished += work
+        seconds = work * self._paces.get(options.model, 0.0)
+        self._unfinished += seconds
+        self._waiting += 1
         try:
             turn = await self._batcher((options, size), item, restorer.together(height, width))
         finally:
-            self._unfinished -= work
+            self._unfinished -= seconds
+            self._waiting -= 1
         self._batches.observe(turn.batch)
-        self._pace = turn.took / work
+        self._paces[options.model] = turn.took / work
         if isinstance(turn.result, str):
             raise RestoreFailedError(turn.result)
         return Restored(turn.result, restorer.precision, turn.queued, turn.took, turn.batch)
@@ -133,19 +141,24 @@ class Model:
         await self.restore(np.zeros((PROBE_SIDE, PROBE_SIDE, 3), dtype=np.uint8), options)
         return time.perf_counter() - began
 
-    async def pace(self) -> float:
-        """Seconds that a pixel's step took last."""
-        return self._pace
+    async def warm_up(self) -> tuple[float, float]:
+        """The work of the default model's warm-up, and the seconds that it takes."""
+        work = units(WARM_UP_SIDE, WARM_UP_SIDE, self._settings.steps)
+        return work, work * self._paces[self._settings.default_model]
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve asks for this and hands it to `scaling.by_work`."""
-        return {"load": self._unfinished * self._pace / self._settings.wait_to_scale}
+        return {
+            "load": self._unfinished / self._settings.wait_to_scale,
+            "busy": float(self._waiting > 0),
+        }
 
     async def _load(self, model_id: str) -> ServedRestorer:
         """Serve's wrapper keeps what this returns."""
         name, _, steps = model_id.rpartition(":")
         # Not in the model's own thread: those who use another one go on meanwhile.
-        return await asyncio.to_thread(self._prepared, name, int(steps))
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._loader, self._prepared, name, int(steps))
 
     def _prepared(self, name: str, steps: int) -> ServedRestorer:
         """A restorer that has restored already, so that the first photo finds it at its speed."""
@@ -161,7 +174,8 @@ class Model:
         for _ in range(2):
             began = time.perf_counter()
             restorer.restorations([image] * together)
-            self._pace = (time.perf_counter() - began) / together / units(*image.shape[:2], steps)
+            took = (time.perf_counter() - began) / together
+        self._paces.setdefault(name, took / units(*image.shape[:2], steps))
         return restorer
 
 

@@ -1,7 +1,8 @@
 """How many processes with models there should be.
 
 Ray Serve's controller calls this. It counts work, which `Model.record_autoscaling_stats` tells in units of what
-may stand before one process, and not requests, of which one may be a hundred times as large as another.
+may stand before one process, and not requests, of which one may be a hundred times as large as another; and how
+much of the time the processes are busy, so that none is ended that the others would miss.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+FULL = 0.8
+"""Share of the time that a process is busy at which it has enough to do."""
+
 
 def by_work(context: Any) -> tuple[float, dict[str, Any]]:
-    """A process for each unit of work there is; Serve itself applies the bounds and the delays."""
-    loads = (context.aggregated_metrics or {}).get("load", {})
-    total = sum(loads.values())
-    if not loads:
-        # None has told yet: keep what there is.
-        return max(context.current_num_replicas, 1 if context.total_num_requests else 0), {}
-    # A request that is queued before all of them is on none's account.
-    waiting = context.total_queued_requests or 0.0
-    mean = total / max(len(loads), 1)
-    return math.ceil(total + (waiting * mean if waiting else 0.0)), {}
+    """A process for each unit of work there is; Serve itself applies bounds and delays, and starts the first."""
+    told = context.aggregated_metrics or {}
+    if not told.get("load"):
+        return context.target_num_replicas, {}
+    wanted = max(sum(told["load"].values()), sum(told["busy"].values()) / FULL)
+    # More processes than requests would have nothing to do.
+    return math.ceil(min(wanted, context.total_num_requests)), {}

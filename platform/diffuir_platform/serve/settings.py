@@ -82,6 +82,8 @@ class ServeSettings(Config):
     """Of each API key, at each gateway."""
     jobs_under: tuple[str, ...] = ()
     """Folders, s3://bucket/prefix or paths, that the jobs of /v1/jobs may read and write below; none: no jobs."""
+    max_jobs: int = Field(default=4, ge=1)
+    """Jobs at once, running or waiting."""
 
     @field_validator("models")
     @classmethod

@@ -22,6 +22,7 @@ async function listModels() {
   if (answer.status === 401) return askForKey();
   if (!answer.ok) return say(await problemOf(answer), true);
   const about = await answer.json();
+  say("");
   at("model").replaceChildren(
     ...about.models.map((model) => new Option(`${model.name} (DiffUIR-${model.variant})`, model.name, model.default, model.default)),
   );
@@ -147,7 +148,8 @@ async function show(given, request) {
   at("before").src = before;
   at("after").src = after;
   const shown = await Promise.allSettled([at("before").decode(), at("after").decode()]);
-  at("stage").classList.toggle("no-before", shown[0].status === "rejected");
+  const comparable = shown[0].status === "fulfilled";
+  at("result").classList.toggle("no-before", !comparable);
   at("result").hidden = false;
   divide(50);
   zoomTo(0);
@@ -160,7 +162,7 @@ async function show(given, request) {
     model && took ? `${(model[1] / 1000).toFixed(2)} s of the model, ${(took[1] / 1000).toFixed(2)} s in all` : "",
     header("Diffuir-Notes") || "",
   ].filter(Boolean).join(" · ");
-  say("Done. Move the slider to compare.");
+  say(comparable ? "Done. Move the slider to compare." : "Done. This browser cannot show the photo as it was.");
 }
 
 function divide(percent) {
@@ -177,8 +179,8 @@ function zoomTo(index) {
   zoom = next;
   at("stage").style.width = `${ZOOMS[zoom] * 100}%`;
   at("zoom").textContent = zoom === 0 ? "fit" : `${ZOOMS[zoom] * 100}%`;
-  at("smaller").disabled = zoom === 0;
-  at("larger").disabled = zoom === ZOOMS.length - 1;
+  at("smaller").ariaDisabled = zoom === 0; // not disabled, which would take the focus away
+  at("larger").ariaDisabled = zoom === ZOOMS.length - 1;
   viewer.scrollTo(middle[0] * ratio - viewer.clientWidth / 2, middle[1] * ratio - viewer.clientHeight / 2);
 }
 
