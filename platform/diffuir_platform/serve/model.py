@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +89,8 @@ class Model:
         self._catalogue = catalogue
         self._make = make or restorer_of
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="diffuir-model")
+        self._files = tempfile.TemporaryDirectory(prefix="diffuir-")
+        self._known_files: dict[str, Path | None] = {}
         self._batcher = _batcher(self._thread, settings.batch_wait)
         # One at a time: a load whose client has gone cannot be stopped, only not begun.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="diffuir-load")
@@ -162,13 +165,7 @@ class Model:
 
     def _prepared(self, name: str, steps: int) -> ServedRestorer:
         """A restorer that has restored already, so that the first photo finds it at its speed."""
-        weights = fetch_weights(self._catalogue[name].uri)
-        if weights.sha256 != self._catalogue[name].sha256:
-            raise UserError(
-                f"the weights of {name} are not those that this endpoint was started with: start it anew"
-            )
-        with weights.as_file() as file:
-            restorer = self._make(self._settings, file, steps)
+        restorer = self._make(self._settings, self._file_of(name), steps)
         image = np.zeros((WARM_UP_SIDE, WARM_UP_SIDE, 3), dtype=np.uint8)
         together = restorer.together(*image.shape[:2])
         for _ in range(2):
@@ -177,6 +174,20 @@ class Model:
             took = (time.perf_counter() - began) / together
         self._paces.setdefault(name, took / units(*image.shape[:2], steps))
         return restorer
+
+    def _file_of(self, name: str) -> Path | None:
+        """The model's weights, fetched once, whatever numbers of steps are asked for; None for those that ship."""
+        if name not in self._known_files:
+            weights = fetch_weights(self._catalogue[name].uri)
+            if weights.sha256 != self._catalogue[name].sha256:
+                raise UserError(
+                    f"the weights of {name} are not those that this endpoint was started with: start it anew"
+                )
+            file = Path(self._files.name) / f"{len(self._known_files)}-{weights.name}"
+            if weights.data is not None:
+                file.write_bytes(weights.data)
+            self._known_files[name] = None if weights.data is None else file
+        return self._known_files[name]
 
 
 def model_id(model: str, steps: int) -> str:
