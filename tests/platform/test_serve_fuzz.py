@@ -44,7 +44,7 @@ from malformed_bodies import (
 from PIL import Image
 from serving import Endpoint, stub_endpoint
 
-REQUESTS = int(os.environ.get("DIFFUIR_FUZZ", 600))
+REQUESTS = int(os.environ.get("DIFFUIR_FUZZ", 400))
 AT_ONCE = 8
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 SETTINGS = {

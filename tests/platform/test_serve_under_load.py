@@ -182,19 +182,26 @@ def test_prometheus_can_read_what_it_does(endpoint: Endpoint) -> None:
     assert 'stage="restore"' in text
 
 
-def test_without_requests_there_is_no_model_and_the_next_one_brings_it_back() -> None:
-    with stub_endpoint(0.01, min_replicas=0, downscale_delay=0.5) as endpoint:
-        for _ in range(2):
-            assert endpoint.restore(png()).status_code == 200
-            until_models(endpoint, 0)
+@pytest.fixture(scope="module")
+def idle() -> Iterator[Endpoint]:
+    """Without a model where none is needed; it takes four photos at once."""
+    with stub_endpoint(
+        0.3, 4, max_wait=5.0, batch_wait=0.05, min_replicas=0, downscale_delay=0.5
+    ) as endpoint:
+        yield endpoint
 
 
-def test_photos_of_a_size_go_through_the_model_together() -> None:
+def test_without_requests_there_is_no_model_and_the_next_one_brings_it_back(idle: Endpoint) -> None:
+    for _ in range(2):
+        assert idle.restore(png()).status_code == 200
+        until_models(idle, 0)
+
+
+def test_photos_of_a_size_go_through_the_model_together(idle: Endpoint) -> None:
     """Where it takes four at once, eight clients wait for two turns and not for eight."""
-    with stub_endpoint(0.3, 4, max_wait=5.0, batch_wait=0.05) as endpoint:
-        endpoint.restore(png())
-        with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda _: endpoint.restore(png()), range(8)))
+    idle.restore(png())
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: idle.restore(png()), range(8)))
     assert all(answer.status_code == 200 for answer in answers)
     shares = [float(a.headers["Server-Timing"].split("restore;dur=")[1].split(",")[0]) for a in answers]
     assert min(shares) < 0.3 * 1000 / 2
