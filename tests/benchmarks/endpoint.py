@@ -32,39 +32,14 @@ from ray import cloudpickle
 from rich.console import Console
 from rich.table import Table
 
-from diffuir_core.restorer import Restoration
 from diffuir_platform.serve import ServeSettings
 from diffuir_platform.serve.commands import serving
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
+
+from serving import MakesStub
+
 PORT = 8319
-
-
-@dataclass(frozen=True)
-class Stub:
-    """Takes `cost` seconds for up to `batch` photos, and gives them back."""
-
-    cost: float
-    batch: int
-    precision: str = "float32"
-
-    def restorations(self, images: Sequence[np.ndarray]) -> list[Restoration]:
-        time.sleep(self.cost)
-        return [Restoration(image, None) for image in images]
-
-    def together(self, height: int, width: int) -> int:
-        return self.batch
-
-    def having(self, **_: Any) -> Stub:
-        return self
-
-
-@dataclass(frozen=True)
-class MakesStub:
-    cost: float
-    batch: int
-
-    def __call__(self, settings: ServeSettings, weights: Path | None, steps: int) -> Stub:
-        return Stub(self.cost, self.batch)
 
 
 @dataclass
@@ -255,7 +230,7 @@ def main() -> None:
     parser.add_argument("--alone", type=int, default=200)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    cloudpickle.register_pickle_by_value(sys.modules[MakesStub.__module__])
     results = run(options)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1, default=str))
