@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from diffuir_platform.data import (
     load_or_replace,
     load_slot,
     shares_of_batches,
+    stream,
 )
 from diffuir_platform.data.index import Row, write_index
 from diffuir_platform.data.sources import COLUMNS
@@ -128,6 +130,23 @@ def test_a_stream_that_starts_later_gives_the_same_batches(
     for one, later in zip(alone[3:], batches(sources, start=3), strict=True):
         assert one[0].batch == later[0].batch
         assert np.array_equal(one[0].degraded, later[0].degraded)
+
+
+def test_the_batches_are_the_same_over_many_spans(
+    sources: dict[str, Items], alone: list[list[Share]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "SPAN", 2)
+    monkeypatch.setattr(stream, "LEAD", 1)
+    for one, spanned in zip(alone, batches(sources), strict=True):
+        assert one[0].batch == spanned[0].batch
+        assert np.array_equal(one[0].degraded, spanned[0].degraded)
+
+
+def test_the_paper_s_training_goes_on_and_on(sources: dict[str, Items], ray: object) -> None:
+    """300,000 steps of two batches of 10 crops of 256, 2.4 TB in all, of which Ray keeps 32 batches."""
+    longest = Mixture(3, [Stage(600_000, 10, 256)], {task: len(items) for task, items in sources.items()})
+    shares = shares_of_batches(longest, ray_module.put(sources), 0, 0, 1)
+    assert [share.batch for share in islice(shares, 100)] == list(range(100))
 
 
 def test_what_cannot_be_used_is_replaced_and_named(alone: list[list[Share]]) -> None:

@@ -1,6 +1,6 @@
 """The stream: Ray Data makes the batches up on CPU workers, in order, and hands a trainer its share of each.
 
-One row of the data set is one global batch, and what it holds follows from its number; so the stream starts at any
+One row of a data set is one global batch, and what it holds follows from its number; so the stream starts at any
 batch without reading those before it, and quotas are exact however rows are scheduled.
 """
 
@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,18 @@ Sources = Any
 FETCHES = 8
 """Photos that a loading task waits for at once."""
 
-ROWS_PER_BLOCK = 4
-MAX_BLOCKS = 10_000
-AHEAD_BYTES = 256 * 2**20
-"""How far loading may run ahead of a trainer, in bytes of batches: on a small machine they share the cores."""
+BLOCK_BATCHES, BLOCK_BYTES = 4, 32 * 2**20
+"""What a loading task makes: batches, fewer where they are large, but at least one."""
+
+AHEAD_BLOCKS = 8
+"""How far loading may run ahead of a trainer. Ray Data starts no task unless twice what one makes is left of that:
+with fewer and larger blocks it stops for ever."""
+
+SPAN = 4_000
+"""Batches of a data set: Ray keeps a record of all its blocks, and a training has a million batches."""
+
+LEAD = 256
+"""How many batches before the end of a span the next one is begun."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +58,17 @@ class Share:
 
 
 class LoadShare:
-    """Row {"id": batch number} -> the pixels of this worker's slots of that batch; runs on the data workers."""
+    """Row {"item": batch number} -> the pixels of this worker's slots of that batch; runs on the data workers."""
 
     def __init__(
         self,
         mixture: Mixture,
         sources: Sources,
-        start: int,
         rank: int,
         world_size: int,
     ) -> None:
         self.mixture = mixture
         self.sources = sources
-        self.start = start
         self.rank = rank
         self.world_size = world_size
 
@@ -69,7 +76,7 @@ class LoadShare:
         return self.mixture.slots(batch)[self.rank :: self.world_size]
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        batch = self.start + int(row["id"])
+        batch = int(row["item"])
         crop = self.mixture.stage(batch).crop
         sources: Mapping[str, Sequence[Source]] = ray.get(self.sources)
 
@@ -101,21 +108,31 @@ def shares_of_batches(
     sources: every task's items, in Ray's object store, so that a million of them are not sent with every task.
     data_tasks: how many tasks load for this worker at once. prefetch: batches fetched to the worker's own machine.
     """
-    count = len(mixture) - start
-    if count <= 0:
-        return
-    load = LoadShare(mixture, sources, start, rank, world_size)
+    load = LoadShare(mixture, sources, rank, world_size)
+    largest = max(2 * 3 * stage.crop**2 * math.ceil(stage.batch / world_size) for stage in mixture.stages)
+    per_block = max(1, min(BLOCK_BATCHES, BLOCK_BYTES // largest))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     pace(context)
     options = context.execution_options
     options.preserve_order = True
-    options.resource_limits = options.resource_limits.copy(object_store_memory=AHEAD_BYTES)
-    blocks = min(math.ceil(count / ROWS_PER_BLOCK), MAX_BLOCKS)
+    ahead = AHEAD_BLOCKS * per_block * largest
+    options.resource_limits = options.resource_limits.copy(object_store_memory=ahead)
     tasks = ray.data.TaskPoolStrategy(size=data_tasks)
-    rows = ray.data.range(count, override_num_blocks=blocks).map(load, compute=tasks)
-    for row in rows.iter_batches(batch_size=1, prefetch_batches=prefetch):
-        batch = int(row["batch"][0])
-        total = mixture.stage(batch).batch
-        replaced = str(row["replaced"][0]).splitlines()
-        yield Share(batch, row["degraded"][0], row["clean"][0], load.slots(batch), total, replaced)
+
+    def begin(span: range) -> Iterator[dict[str, Any]]:
+        """The rows of these batches; returns once the first of them is there."""
+        numbers = ray.data.from_items(list(span), override_num_blocks=math.ceil(len(span) / per_block))
+        rows = iter(numbers.map(load, compute=tasks).iter_batches(batch_size=1, prefetch_batches=prefetch))
+        return chain([next(rows)], rows)
+
+    spans = [range(i, min(i + SPAN, len(mixture))) for i in range(start, len(mixture), SPAN)]
+    with ThreadPoolExecutor(1) as beginner:
+        begun = [beginner.submit(begin, span) for span in spans[:1]]
+        for span, following in zip_longest(spans, spans[1:]):
+            for batch, row in zip(span, begun.pop().result(), strict=True):
+                if following and batch == max(span.start, span.stop - LEAD):
+                    begun.append(beginner.submit(begin, following))
+                total = mixture.stage(batch).batch
+                replaced = str(row["replaced"][0]).splitlines()
+                yield Share(batch, row["degraded"][0], row["clean"][0], load.slots(batch), total, replaced)
