@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, scra
 from .panels import sample_panel
 from .settings import TrainConfig
 from .state import STATE_FILE, TrainState
+
+SECONDS_BETWEEN_REPORTS = 5
+"""Ray Train looks for a report every two seconds, and the next one waits for it. The tracker has every point."""
 
 
 def train_worker(setup: dict[str, Any]) -> None:
@@ -72,6 +76,8 @@ def train_worker(setup: dict[str, Any]) -> None:
         )
     )
     warned = False
+    replaced: list[str] = []
+    reported = -math.inf
     while state.step < config.steps:
         for i in range(config.accumulate):
             # DDP adds the workers' gradients up once a step, with the last batch.
@@ -88,34 +94,38 @@ def train_worker(setup: dict[str, Any]) -> None:
                 "gradient_norm": norm,
                 **meter.drain(),
             }
-            replaced = meter.drain_replaced()
+            replaced += meter.drain_replaced()
             if tracker:
                 tracker.log(metrics, state.step)
-            if replaced:
-                metrics["replaced"] = replaced
         if tracker and (done or state.step % config.panels_every == 0):
             panel = sample_panel(state.averaged, state.schedule, mixture, sources)
             tracker.log_image(panel, f"panels/step-{state.step:07d}.png")
         # A node that is about to go: what was learned since the last checkpoint goes with it otherwise.
-        leaving = not warned and is_leaving(device, world_size)
+        told = not warned and ray.train.get_preemption_info() is not None
+        leaving = any_worker(told, device, world_size)
         warned = warned or leaving
-        if done or leaving or state.step % config.checkpoint_every == 0:
-            state.points = tracker.undelivered() if tracker else []
-            report_checkpoint(state, metrics, setup["recipe"], rank, config.validation.wanted)
-        elif metrics:
-            ray.train.report(metrics)
+        keeps = done or leaving or state.step % config.checkpoint_every == 0
+        waited = time.monotonic() - reported > SECONDS_BETWEEN_REPORTS
+        if keeps or (metrics and any_worker(waited, device, world_size)):
+            if metrics:
+                metrics["replaced"], replaced = replaced, []
+            if keeps:
+                state.points = tracker.undelivered() if tracker else []
+                report_checkpoint(state, metrics, setup["recipe"], rank, config.validation.wanted)
+            else:
+                ray.train.report(metrics)
+            reported = time.monotonic()
     # Checkpoints are uploaded beside the training; the run is over when the last one lies in the storage.
     ray.train.get_all_reported_checkpoints(consistency_mode=CheckpointConsistencyMode.COMMITTED)
     if tracker:
         tracker.flush()  # nobody else reaches what this machine has kept for the tracker
 
 
-def is_leaving(device: torch.device, world_size: int) -> bool:
-    """Whether any worker knows that a node is about to be taken away; all must ask at the same step."""
-    told = ray.train.get_preemption_info() is not None
+def any_worker(so: bool, device: torch.device, world_size: int) -> bool:
+    """Whether it is so for any worker; all must ask at the same step."""
     if world_size == 1:
-        return told
-    flag = torch.tensor([float(told)], device=device)
+        return so
+    flag = torch.tensor([float(so)], device=device)
     torch.distributed.all_reduce(flag)
     return bool(flag.item())
 
