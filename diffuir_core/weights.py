@@ -29,13 +29,12 @@ from torch import Tensor
 
 from .errors import UserError
 from .files import replacing
+from .pretrained import PRETRAINED
 from .schedule import Schedule
 from .unet import UNet, build
 from .variants import VARIANTS
 
 FORMAT = "diffuir/1"
-PRETRAINED = Path(__file__).parent / "pretrained" / "diffuir-t.safetensors"
-"""The weights that ship."""
 
 RELEASE_PREFIX = "ema_model.model.unet0."
 """Where the published trainer keeps the averaged weights, inside the checkpoint's "ema"."""

@@ -247,7 +247,7 @@ def train(
     settings = load_config(TrainConfig, config, overrides or ())
     where = cluster_address(address or settings.address)
     if where is not None and takes_jobs(where):
-        from .submission import submit_training
+        from .train.train_job import submit_training
 
         raise typer.Exit(submit_training(settings, overwrite, where))
     run(settings.model_copy(update={"address": where}), overwrite)

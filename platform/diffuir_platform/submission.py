@@ -28,16 +28,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 import diffuir_core
 from diffuir_core import UserError
 
 from .following import exit_code, follow
 from .runtime import FOR_WORKERS
-from .train.settings import TrainConfig
-
-CONFIG_FILE = "train.yaml"
 
 PASSED_ON = (
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION"),
@@ -82,45 +77,6 @@ class Job:
         }
 
 
-def submit_training(config: TrainConfig, overwrite: bool, address: str) -> int:
-    """Train on the cluster whose job server is at `address`, http://HEAD:8265, and return the command's exit code.
-
-    Raises `UserError` where nothing can come of it: settings that mean this machine only, a server that does not
-    answer or does not let us in, a run of that name with other settings that is still going on.
-    """
-    return submit(training_job(config, overwrite, address), address)
-
-
-def training_job(config: TrainConfig, overwrite: bool, address: str) -> Job:
-    """The job that trains `config`; raises `UserError` for settings that mean this machine only."""
-    for key, place in _places(config):
-        if ":/" not in place and not place.startswith("/"):
-            raise UserError(
-                f"{key} = {place} is a path of this folder, which a cluster does not have: give s3://bucket/path "
-                "or an absolute path that all its nodes share"
-            )
-    tracking_uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-    if "://" in config.storage and not tracking_uri.startswith(("http://", "https://")):
-        raise UserError(
-            "no MLflow server is named, and curves that the job kept beside it would be lost: set tracking_uri or "
-            "MLFLOW_TRACKING_URI to the server's http:// address"
-        )
-    _check_shareable("tracking_uri", tracking_uri)
-    if _is_loopback(tracking_uri) and not _is_loopback(address):
-        raise UserError(
-            f"tracking_uri = {tracking_uri} is this machine's own, which the cluster does not reach: set it to "
-            "the address that the nodes know"
-        )
-    # The job's own cluster is the one to join.
-    settings = config.model_copy(update={"address": None, "tracking_uri": tracking_uri})
-    return Job(
-        name=f"train-{config.name}",
-        arguments=("train", CONFIG_FILE, *(["--overwrite"] if overwrite else [])),
-        files={CONFIG_FILE: yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)},
-        environment=passed_on(address),
-    )
-
-
 def submit(job: Job, address: str) -> int:
     """Submit `job`, or attach to the one of that name that is still going on, and follow it to its end.
 
@@ -143,23 +99,6 @@ def submit(job: Job, address: str) -> int:
         return 130
 
 
-def _places(config: TrainConfig) -> Iterator[tuple[str, str]]:
-    """(setting, local path or URI) of everything that the job reads or writes."""
-    yield "storage", config.storage
-    if config.init_from is not None:
-        yield "init_from", config.init_from
-    for uri in config.data.index:
-        yield "data.index", uri
-    for uri in config.validation.index:
-        yield "validation.index", uri
-    for path in config.data.clean:
-        yield "data.clean", str(path)
-    for task, folders in config.data.pairs.items():
-        yield from ((f"data.pairs.{task}", str(folder.path)) for folder in folders)
-    for task, paths in config.validation.pairs.items():
-        yield from ((f"validation.pairs.{task}", str(path)) for path in paths)
-
-
 def passed_on(address: str) -> dict[str, str]:
     """The environment of a job, from this process's: where things are, never who asks."""
     passed = dict(_ALWAYS_PASSED)
@@ -167,15 +106,16 @@ def passed_on(address: str) -> dict[str, str]:
         value = os.environ.get(name)
         if not value:
             continue
-        _check_shareable(name, value)
-        if _is_loopback(value) and not _is_loopback(address):
+        check_shareable(name, value)
+        if is_loopback(value) and not is_loopback(address):
             print(f"{name} = {value} is this machine's own, so the cluster's is taken", file=sys.stderr)
             continue
         passed[name] = value
     return passed
 
 
-def _check_shareable(name: str, value: str) -> None:
+def check_shareable(name: str, value: str) -> None:
+    """Raise `UserError` for an address with a password in it: whatever is sent with a job is shown."""
     if "@" in urlsplit(value).netloc:
         raise UserError(
             f"{name} holds a password, which would be shown with the job: take it out, and give it to the nodes "
@@ -183,7 +123,8 @@ def _check_shareable(name: str, value: str) -> None:
         )
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether only this machine can reach it."""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback

@@ -1,6 +1,6 @@
 """What `diffuir train` adds to its arithmetic: the run beside a bare DDP loop over the same batches.
 
-python tests/benchmarks/training_loop.py [--turns 4] [--seconds 25] [--crop 64] [--batch 10] [--json FILE]
+python tests/benchmarks/training_loop.py [--turns 3] [--seconds 40] [--crop 64] [--batch 10] [--json FILE]
 
 Both train a T on the photos that scikit-image bundles, with batches that the same functions make up in as many
 processes while they train. The bare loop does the same arithmetic under PyTorch's DDP alone, with PyTorch's
@@ -34,7 +34,7 @@ from rich.table import Table
 SIDES = ("the run", "bare, beside Ray", "bare")
 Started = multiprocessing.context.SpawnProcess
 
-LOG_EVERY = 5
+LOG_EVERY = 10
 WARM_UP = 20
 """Steps of each side before the first turn."""
 
@@ -48,7 +48,7 @@ def settings(folder: Path, crop: int, batch: int) -> dict[str, Any]:
         "stages": [{"steps": 100_000, "crop": crop, "batch": batch}],
         "accumulate": 1,
         "log_every": LOG_EVERY,
-        "checkpoint_every": 50,
+        "checkpoint_every": 200,
         "panels_every": 100_000,
     }
 
@@ -213,8 +213,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--crop", type=int, default=64)
     parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--turns", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=25, help="that a side has in each turn")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=40, help="that a side has in each turn")
     parser.add_argument("--json", help="write the figures here too")
     asked = parser.parse_args()
     from skimage import data

@@ -28,8 +28,9 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from diffuir_core import UserError
 from diffuir_platform import following
 from diffuir_platform.runtime import cluster_address
-from diffuir_platform.submission import Job, build_package, submit, training_job
+from diffuir_platform.submission import Job, build_package, submit
 from diffuir_platform.train import TrainConfig
+from diffuir_platform.train.train_job import training_job
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = "http://127.0.0.1:8265"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import requests
 import yaml
@@ -199,6 +200,14 @@ def test_it_tells_its_models_and_whether_it_is_well(endpoint: Endpoint, client: 
     assert (first["default"], second["name"], second["default"]) == (True, "blank", False)
     assert requests.get(f"{endpoint.url}/healthz", timeout=30).json()["status"] == "ok"
     assert requests.get(f"{endpoint.url}/readyz", timeout=30).json() == {"status": "ok", "models": 1.0}
+
+
+def test_gateways_hold_no_torch(endpoint: Endpoint) -> None:
+    named = [(process, " ".join(process.cmdline())) for process in psutil.process_iter()]
+    gateways = [process for process, name in named if "ServeReplica:diffuir:Gateway" in name]
+    assert gateways
+    for gateway in gateways:
+        assert not [file.path for file in gateway.memory_maps() if "libtorch" in file.path]
 
 
 def test_its_description_is_complete(endpoint: Endpoint) -> None:

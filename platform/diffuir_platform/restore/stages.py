@@ -109,7 +109,7 @@ def restore(photos: list[Photo], restorer: RestoresPixels) -> list[Photo]:
         if isinstance(result, str):
             photo.image, photo.reason = None, result
         else:
-            photo.image = with_restored(image, result)
+            photo.image = with_restored(image, result.pixels, result.tiling)
     return photos
 
 
@@ -159,12 +159,12 @@ def restore_each(restorer: RestoresPixels, images: Sequence[Pixels]) -> list[Res
     return [result for image in images for result in restore_each(restorer, [image])]
 
 
-def with_restored(image: Image, restoration: Restoration) -> Image:
-    """The photo with its restored pixels, and a note where it was restored in tiles."""
-    restored = image.with_pixels(restoration.pixels)
-    if restoration.tiling is None:
+def with_restored(image: Image, pixels: Pixels, tiles: object) -> Image:
+    """The photo with its restored pixels, and a note of the tiles that it was restored in, None: whole."""
+    restored = image.with_pixels(pixels)
+    if tiles is None:
         return restored
-    return replace(restored, notes=(*restored.notes, f"restored in {restoration.tiling}"))
+    return replace(restored, notes=(*restored.notes, f"restored in {tiles}"))
 
 
 def patiently(run: Callable[[], Result], sleep: Callable[[float], None] = time.sleep) -> Result:

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import diffuir_core
 from diffuir_core.errors import UserError
-from diffuir_core.weights import PRETRAINED, open_weights
+from diffuir_core.pretrained import PRETRAINED
 
 from .. import storage
 
@@ -56,7 +57,7 @@ def fetch_weights(named: str | None) -> Weights:
 
 
 def _checked(file: Path) -> Weights:
-    open_weights(file)
+    diffuir_core.open_weights(file)
     data = file.read_bytes()
     return Weights(file.name, data, _sha256(data))
 

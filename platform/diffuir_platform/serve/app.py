@@ -11,8 +11,9 @@ from ray.serve.schema import LoggingConfig
 
 from ..config import parse_config
 from ..runtime import FOR_WORKERS, Resources
+from .calls import MODEL
 from .catalogue import Catalogue
-from .gateway import MODEL, Gateway
+from .gateway import Gateway
 from .model import Make, Model
 from .scaling import by_work
 from .settings import ServeSettings
@@ -60,6 +61,8 @@ def application(
             policy=AutoscalingPolicy(policy_function=by_work),
         ),
         graceful_shutdown_timeout_s=settings.timeout + DRAIN,
+        # A gateway's own line says more.
+        logging_config=LoggingConfig(encoding="JSON", enable_access_log=False),
     )
     gateways = serve.deployment(serve.ingress()(Gateway)).options(
         name="Gateway",

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import diffuir_core
+from diffuir_core.pretrained import PRETRAINED
 from diffuir_core.variants import variant
-from diffuir_core.weights import PRETRAINED, open_weights
 
 from .. import storage
 from ..restore.weights import fetch_weights
@@ -63,7 +64,7 @@ def _entry(named: str | None) -> ModelEntry:
     uri = pinned(named)
     weights = fetch_weights(uri)
     with weights.as_file() as file:
-        variant = open_weights(file or PRETRAINED).model.variant
+        variant = diffuir_core.open_weights(file or PRETRAINED).model.variant
     return ModelEntry(uri, weights.sha256, variant.name, variant.parameters)
 
 

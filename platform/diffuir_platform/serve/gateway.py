@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from ray import serve
@@ -22,31 +22,27 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from starlette.types import ASGIApp
 
 from diffuir_core import UserError
-from diffuir_core.imaging import Image, ImageError, Limits, decode, encode, inspect
+from diffuir_core.imaging import Header, Image, ImageError, Limits, decode, encode, inspect
 
 from ..restore.stages import with_restored
 from .access import LOOPBACK, Access, keys_of_environment
 from .admission import WAIT, Admission, Holding, Refused, units
+from .calls import MODEL, Options, Restored, RestoreFailedError
 from .catalogue import Catalogue
 from .intake import read_photo
 from .jobs import Jobs
 from .measured import Measured
-from .model import Options, Restored, RestoreFailedError, model_id
 from .parameters import Parameters, RestoreQuery
 from .problems import Problem, of_image
 from .settings import ServeSettings
 
-if TYPE_CHECKING:
-    from diffuir_core.restorer import Restoration
-
 logger = logging.getLogger("ray.serve")
 
-MODEL = "Model"
-"""The deployment that restores."""
 CODEC_THREADS = 4
 SECONDS_BETWEEN_LOOKS = 1.0
 """At how many models there are."""
 PROBE_SECONDS = 10.0
+SMALL_PIXELS = 2**18
 HELD_FOR_A_PIXEL = 6
 """Bytes of a photo on its way: as it was and as it is."""
 
@@ -182,15 +178,13 @@ class Gateway:
         watch: Stopwatch,
         seconds: float,
     ) -> Answer:
-        header = await self.in_thread(partial(inspect, data, self._limits))
+        decoding = partial(decode, data, self._limits, exif=parameters.exif, truncated=parameters.truncated)
+        header, small = await self.in_thread(partial(_looked_at, data, self._limits, decoding))
         work = units(header.height, header.width, options.steps)
         self._check_time(options.model, work, seconds)
         with self.admission.work(options.model, work):
-            # Only what will be restored is decoded.
             holding.add(header.height * header.width * HELD_FOR_A_PIXEL)
-            image = await self.in_thread(
-                partial(decode, data, self._limits, exif=parameters.exif, truncated=parameters.truncated)
-            )
+            image = await self.in_thread(decoding) if small is None else small
             watch.lap("decode")
             restored = await self._restored(image, options)
             whole = watch.lap("hop")
@@ -202,18 +196,15 @@ class Gateway:
             "hop": whole - restored.queued - restored.took,
         }
         format = (parameters.format or image.format).upper()
-        image, result = await self.in_thread(
-            partial(_encoded, image, restored.restoration, format, parameters.quality)
-        )
+        image, result = await self.in_thread(partial(_encoded, image, restored, format, parameters.quality))
         watch.lap("encode")
-        tiling = restored.restoration.tiling
         return Answer(
             data=result,
             format=format,
             options=options,
             sha256=self.catalogue[options.model].sha256,
             precision=restored.precision,
-            tiles="whole" if tiling is None else str(tiling),
+            tiles=restored.tiles or "whole",
             notes=image.notes,
             pixels=header.height * header.width,
             seconds=watch.seconds,
@@ -234,7 +225,7 @@ class Gateway:
     async def _restored(self, image: Image, options: Options) -> Restored:
         models = self._models
         if options.model != self.settings.default_model or options.steps != self.settings.steps:
-            models = models.options(multiplexed_model_id=model_id(options.model, options.steps))
+            models = models.options(multiplexed_model_id=options.model_id)
         asked = models.restore.remote(image.pixels, options)
         try:
             return await asked
@@ -256,10 +247,19 @@ class Gateway:
         return asyncio.get_running_loop().run_in_executor(self._codecs, run)
 
 
-def _encoded(image: Image, restoration: Restoration, format: str, quality: int) -> tuple[Image, bytes]:
+def _looked_at(data: bytes, limits: Limits, decoding: Callable[[], Image]) -> tuple[Header, Image | None]:
+    """What a photo's header says, and a small one's pixels.
+
+    A large one is decoded only once there is room for it; a small one sooner than a thread is woken again.
+    """
+    header = inspect(data, limits)
+    return header, decoding() if header.height * header.width <= SMALL_PIXELS else None
+
+
+def _encoded(image: Image, restored: Restored, format: str, quality: int) -> tuple[Image, bytes]:
     """The photo with its restored pixels, and its file."""
-    restored = with_restored(image, restoration)
-    return restored, encode(restored, format, quality)
+    image = with_restored(image, restored.pixels, restored.tiles)
+    return image, encode(image, format, quality)
 
 
 class Stopwatch:

@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +23,7 @@ from diffuir_core.unet import padded_size
 from ..restore.stages import RestoresPixels, restore_each
 from ..restore.weights import fetch_weights
 from .admission import units
+from .calls import Options, Restored, RestoreFailedError
 from .catalogue import Catalogue
 from .settings import ServeSettings
 
@@ -44,32 +44,6 @@ class ServedRestorer(RestoresPixels, Protocol):
 
 Make = Callable[[ServeSettings, Path | None, int], ServedRestorer]
 """Makes a restorer of the settings, a weights file or None for those that ship, and a number of steps."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """Of one photo's restore; the names of the command line."""
-
-    model: str
-    steps: int
-    seed: int
-    strength: float
-    equalise: bool
-
-
-@dataclass(frozen=True)
-class Restored:
-    """A restored photo and how it came about; seconds: waiting in this process, and of the model's own time."""
-
-    restoration: Restoration
-    precision: str
-    queued: float
-    took: float
-    batch: int
-
-
-class RestoreFailedError(Exception):
-    """The model failed on this photo; one sentence."""
 
 
 class Model:
@@ -115,7 +89,7 @@ class Model:
     async def restore(self, pixels: Pixels, options: Options) -> Restored:
         """One photo, uint8 (H, W, 3); raises `RestoreFailedError`."""
         is_first = (options.model, options.steps) == (self._settings.default_model, self._settings.steps)
-        restorer = self._first if is_first else await self._others(model_id(options.model, options.steps))
+        restorer = self._first if is_first else await self._others(options.model_id)
         height, width = pixels.shape[:2]
         size = padded_size(height, width)
         item = (
@@ -135,7 +109,15 @@ class Model:
         self._paces[options.model] = turn.took / work
         if isinstance(turn.result, str):
             raise RestoreFailedError(turn.result)
-        return Restored(turn.result, restorer.precision, turn.queued, turn.took, turn.batch)
+        tiling = turn.result.tiling
+        return Restored(
+            pixels=turn.result.pixels,
+            tiles=None if tiling is None else str(tiling),
+            precision=restorer.precision,
+            queued=turn.queued,
+            took=turn.took,
+            batch=turn.batch,
+        )
 
     async def probe(self) -> float:
         """Restore a tiny image, and return the seconds that the whole took."""
@@ -188,11 +170,6 @@ class Model:
                 file.write_bytes(weights.data)
             self._known_files[name] = None if weights.data is None else file
         return self._known_files[name]
-
-
-def model_id(model: str, steps: int) -> str:
-    """What Serve knows a restorer by that is not the first one."""
-    return f"{model}:{steps}"
 
 
 def restorer_of(settings: ServeSettings, weights: Path | None, steps: int) -> ServedRestorer:

@@ -6,8 +6,9 @@ import dataclasses
 
 import yaml
 
-from ..submission import CONFIG_FILE, Job, submit, training_job
+from ..submission import Job, submit
 from .sweep_settings import SweepConfig
+from .train_job import CONFIG_FILE, training_job
 
 SWEEP_CONFIG_FILE = "sweep.yaml"
 
