@@ -116,6 +116,27 @@ def test_a_lone_one_waits_for_others_only_so_long() -> None:
     run(test)
 
 
+def test_who_comes_after_a_lone_one_waits_for_nobody_until_there_are_others_again() -> None:
+    async def test() -> None:
+        model = Model(wait=60)
+        await asyncio.gather(model.ask("a", "x", 2), model.ask("a", "y", 2))
+        await model.take("a", "fills a batch", 1)
+        assert (await model.take("a", "alone", 2)).batch == 1
+        model.free.clear()
+        first = model.ask("a", "alone too", 2)
+        while not model.busy:
+            await asyncio.sleep(0)
+        second = model.ask("a", "came meanwhile", 2)
+        await turns()
+        model.free.set()
+        await first
+        await turns()
+        assert not second.done()
+        assert (await model.take("a", "company", 2)).batch == 2
+
+    run(test)
+
+
 def test_a_full_batch_does_not_wait() -> None:
     async def test() -> None:
         model = Model(wait=60)

@@ -41,7 +41,8 @@ class _Waiting(Generic[Item, Result]):
 class Batcher(Generic[Item, Result]):
     """Runs `run` on batches of items of one kind, one batch at a time, the longest waiting first.
 
-    run: gives a result for each item, in order. wait: seconds that an item waits for others of its kind.
+    run: gives a result for each item, in order. wait: seconds that an item waits for others of its kind, unless
+    the batch before had but one and nobody came meanwhile: then there is nobody to wait for.
     """
 
     def __init__(self, run: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], wait: float) -> None:
@@ -49,6 +50,7 @@ class Batcher(Generic[Item, Result]):
         self._wait = wait
         self._waiting: list[_Waiting[Item, Result]] = []
         self._came = asyncio.Event()
+        self._has_company = True
         self._loop: asyncio.Task[None] | None = None
 
     async def __call__(self, kind: Hashable, item: Item, most: int) -> Turn[Result]:
@@ -75,10 +77,11 @@ class Batcher(Generic[Item, Result]):
             batch = self._next()
             if batch:
                 await self._serve_batch(batch)
+                self._has_company = len(batch) > 1 or bool(self._waiting)
 
     async def _others(self) -> None:
         """Until the first has enough of its kind beside it, or has waited long enough."""
-        while self._waiting:
+        while self._waiting and self._has_company:
             first = self._waiting[0]
             left = first.since + self._wait - time.perf_counter()
             if left <= 0 or self._of_kind(first) >= first.most:

@@ -42,7 +42,7 @@ class ServeSettings(Config):
     """CPUs that each takes, and threads of its arithmetic; null for all of a machine of one's own, and 1 of a
     cluster's."""
     batch_wait: float = Field(default=0.005, ge=0, le=1)
-    """Seconds that a photo waits for others of its size, where the model takes several at once."""
+    """Seconds that a photo waits for others of its size, where the model takes several at once and others come."""
 
     max_bytes: int = Field(default=32 * 2**20, ge=1)
     """Largest body."""
