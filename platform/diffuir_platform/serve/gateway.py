@@ -34,6 +34,7 @@ from .jobs import Jobs
 from .measured import Measured
 from .parameters import Parameters, RestoreQuery
 from .problems import Problem, of_image
+from .scaling import running_processes
 from .settings import ServeSettings
 
 logger = logging.getLogger("ray.serve")
@@ -80,6 +81,7 @@ class Gateway:
         self._probing: asyncio.Future[float] | None = None
         self._last_answer = 0.0
         self._models = models
+        self._restore_by_default = models.restore
         self._codecs = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="diffuir-codec")
         self._limits = Limits(
             max_bytes=settings.max_bytes, max_pixels=settings.max_pixels, max_side=settings.max_side
@@ -103,11 +105,7 @@ class Gateway:
 
     async def _look(self) -> None:
         here = serve.get_replica_context()
-        status = await asyncio.to_thread(serve.status)
-        running = {
-            name: deployment.replica_states.get("RUNNING", 0)
-            for name, deployment in status.applications[here.app_name].deployments.items()
-        }
+        running = await asyncio.to_thread(running_processes, here.app_name)
         self.admission.replicas = running[MODEL] / max(1, running[here.deployment])
         self.is_ready = running[MODEL] > 0 or self.settings.min_replicas == 0
         if running[MODEL]:
@@ -223,10 +221,10 @@ class Gateway:
             raise Refused(WAIT, wait + takes - seconds)
 
     async def _restored(self, image: Image, options: Options) -> Restored:
-        models = self._models
+        ask = self._restore_by_default
         if options.model != self.settings.default_model or options.steps != self.settings.steps:
-            models = models.options(multiplexed_model_id=options.model_id)
-        asked = models.restore.remote(image.pixels, options)
+            ask = self._models.options(multiplexed_model_id=options.model_id).restore
+        asked = ask.remote(image.pixels, options)
         try:
             return await asked
         except (RestoreFailedError, UserError) as error:
