@@ -153,7 +153,7 @@ class BandedLinearAttention(nn.Module):
         self.bounded = bool(largest < LARGEST_EXPONENT)
 
     def forward(self, x: Tensor) -> Tensor:
-        most = BAND_BYTES[x.device.type] // (HEADS * HEAD_DIM * x.itemsize)
+        most = BAND_BYTES.get(x.device.type, BAND_BYTES["cpu"]) // (HEADS * HEAD_DIM * x.itemsize)
         if len(x) > 1 and x[:, 0].numel() > most:
             return torch.cat([self(image[None]) for image in x])
         # By the image's own size, so that no sum depends on what it shares a batch with.

@@ -79,8 +79,8 @@ def ray_session(
     address = cluster_address(address)
     owned = not ray.is_initialized()
     if owned and address is None:
-        # Logical CPUs: the model's process takes one; reading and writing never wait for each other.
-        _start_local(max(1 + _cores() + 1, least_cpus), dashboard)
+        # Logical CPUs, two more than there are: what reads and writes mostly waits, and models take none.
+        _start_local(max(_cores() + 2, least_cpus), dashboard)
     elif owned:
         _join(str(address))
     try:
@@ -167,8 +167,8 @@ def _local_resources(device: str) -> Resources:
     models = max(1, gpus)
     return Resources(
         models=models,
-        # A Ray that somebody else started may have a single CPU, which reading and writing need.
-        model_cpus=0 if gpus or offered.get("CPU", 0) < 2 else 1,
+        # Many models would leave none for reading and writing; their threads say what each may take.
+        model_cpus=0,
         model_gpus=min(1, gpus),
         model_threads=int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // models)),
     )

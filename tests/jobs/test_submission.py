@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -10,11 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -26,15 +24,10 @@ from PIL import Image
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from diffuir_core import UserError
-from diffuir_platform import following
-from diffuir_platform.runtime import cluster_address
 from diffuir_platform.submission import Job, build_package, submit
-from diffuir_platform.train import TrainConfig
-from diffuir_platform.train.train_job import training_job
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = "http://127.0.0.1:8265"
-IN_THE_CLOUD = {"storage": "s3://bucket/runs", "tracking_uri": "http://mlflow:5000"}
 
 
 def local(command: str, folder: Path, *options: str) -> str:
@@ -322,120 +315,3 @@ def test_the_command_says_so_with_exit_code_2(job: Path) -> None:
         assert code == 2
         assert reason in err
         assert len(err.strip().splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("settings", "reason"),
-    [
-        ({"storage": "runs"}, "storage = runs is a path of this folder"),
-        ({**IN_THE_CLOUD, "data": {"clean": ["photos"]}}, "data.clean = photos"),
-        ({**IN_THE_CLOUD, "data": {"pairs": {"rain": [{"path": "photos"}]}}}, "data.pairs.rain = photos"),
-        ({**IN_THE_CLOUD, "init_from": "t.pt"}, "init_from = t.pt"),
-        ({"storage": "s3://bucket/runs"}, "MLFLOW_TRACKING_URI"),
-        ({**IN_THE_CLOUD, "tracking_uri": "https://me:word@mlflow"}, "tracking_uri holds a password"),
-        ({**IN_THE_CLOUD, "tracking_uri": "http://localhost:5000"}, "is this machine's own"),
-    ],
-)
-def test_settings_that_mean_this_machine_only_are_refused(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], reason: str
-) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with pytest.raises(UserError, match=reason) as raised:
-        training_job(TrainConfig.model_validate(settings), False, "http://head:8265")
-    assert "word" not in str(raised.value).replace("password", "")
-
-
-def test_the_job_gets_where_things_are_and_never_who_asks(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store:9000")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
-    config = TrainConfig.model_validate({"storage": "s3://bucket/runs", "address": SERVER})
-    job = training_job(config, True, "http://head:8265")
-    assert job.arguments == ("train", "train.yaml", "--overwrite")
-    assert job.environment["AWS_ENDPOINT_URL"] == "http://store:9000"
-    assert "hush" not in json.dumps([dict(job.environment), dict(job.files), job.metadata])
-    sent = yaml.safe_load(job.files["train.yaml"])
-    assert sent["tracking_uri"] == "http://mlflow:5000"
-    assert sent["address"] is None
-    assert TrainConfig.model_validate(sent).storage == "s3://bucket/runs"
-
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9000")
-    assert "AWS_ENDPOINT_URL" not in training_job(config, False, "http://head:8265").environment
-    assert "AWS_ENDPOINT_URL = http://localhost:9000 is this machine's own" in capsys.readouterr().err
-    assert "AWS_ENDPOINT_URL" in training_job(config, False, SERVER).environment
-
-
-def test_a_job_joins_the_cluster_that_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert cluster_address() is None
-    assert cluster_address("head:6379") == "head:6379"
-    monkeypatch.setenv("RAY_ADDRESS", "other:6379")
-    assert cluster_address() == "other:6379"
-    assert cluster_address(SERVER) == SERVER
-    monkeypatch.setenv("RAY_ADDRESS", SERVER)
-    assert cluster_address() is None, "for Ray's own job command"
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    assert cluster_address() == cluster_address(SERVER) == "auto"
-
-
-class Broken:
-    """A job server whose connection breaks in the middle of the log, twice, and that is away once."""
-
-    def __init__(self) -> None:
-        self.tails = 0
-        self.asked = 0
-
-    async def tail_job_logs(self, submission_id: str) -> AsyncIterator[str]:
-        self.tails += 1
-        yield "one\ntw"
-        if self.tails < 3:
-            raise RuntimeError("WebSocket connection closed unexpectedly with close code 1006")
-        yield "o\nerror: three\nfour"
-
-    def get_job_info(self, submission_id: str) -> Any:
-        self.asked += 1
-        if self.asked == 2:
-            raise ConnectionError("refused")
-        status = JobStatus.SUCCEEDED if self.tails == 3 else JobStatus.RUNNING
-        return SimpleNamespace(status=status, driver_exit_code=0)
-
-
-def test_a_broken_connection_is_made_again_and_no_line_comes_twice(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(following, "SECONDS_BETWEEN_ATTEMPTS", 0)
-    details = following.follow(Broken(), "x", SERVER)
-    assert details.status == JobStatus.SUCCEEDED
-    out, err = capsys.readouterr()
-    assert out == "one\ntwo\nfour\n"
-    assert err == f"{SERVER} does not answer: trying again\nerror: three\n"
-
-
-@pytest.mark.parametrize(
-    ("status", "driver_code", "code"),
-    [
-        (JobStatus.SUCCEEDED, 0, 0),
-        (JobStatus.FAILED, 1, 1),
-        (JobStatus.FAILED, 2, 2),
-        (JobStatus.FAILED, 137, 1),
-        (JobStatus.FAILED, None, 1),
-        (JobStatus.STOPPED, None, 1),
-    ],
-)
-def test_the_exit_code_is_that_of_the_command_that_ran(
-    status: str, driver_code: int | None, code: int
-) -> None:
-    details = SimpleNamespace(
-        status=status, driver_exit_code=driver_code, driver_node_id="node", message="the node died"
-    )
-    assert following.exit_code(details, "x") == code
-
-
-def test_a_job_that_never_started_is_one_sentence() -> None:
-    details = SimpleNamespace(
-        status=JobStatus.FAILED, driver_exit_code=None, driver_node_id=None, message="no such\npackage"
-    )
-    with pytest.raises(UserError, match="did not start \\(no such package\\)"):
-        following.exit_code(details, "x")

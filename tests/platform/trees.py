@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
 from diffuir_platform import storage
+from diffuir_platform.data.building import IndexOptions, IndexSummary, build_index
+from diffuir_platform.data.index import Row, open_index
 
 SIZE = (8, 6)
 """Width and height of a photo where nothing else is said."""
+PAIRS = IndexOptions(layout="pairs", task="rain")
 STRAY = {"Thumbs.db": b"x", ".DS_Store": b"x", "readme.txt": b"x"}
 
 Files = Iterable[str] | Mapping[str, tuple[int, int] | bytes]
@@ -52,3 +57,14 @@ def upload(folder: Path, uri: str) -> str:
         if path.is_file():
             storage.write_bytes(storage.join(uri, path.relative_to(folder).as_posix()), path.read_bytes())
     return uri
+
+
+def tree_of_pairs(folder: Path, count: int = 5) -> Path:
+    return make_tree(folder, [f"{side}/{n}.png" for n in range(count) for side in ("degraded", "clean")])
+
+
+def built(root: Path | str, **changes: Any) -> tuple[IndexSummary, list[Row]]:
+    """A new index of pairs beside `root`, and its rows."""
+    out = f"{root}-{random.randrange(10**9)}.parquet"
+    summary = build_index(str(root), out, PAIRS.model_copy(update=changes))
+    return summary, list(open_index(out).rows())

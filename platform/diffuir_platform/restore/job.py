@@ -135,9 +135,7 @@ class Run:
         address, device = cluster_address(self._options.address), self._options.device
         with ray_session(address, device) as resources:
             metrics = Metrics()
-            # On one machine models take no CPU of Ray's: many would leave none for reading and writing.
-            here = replace(resources, model_cpus=0)
-            room = (lambda: here) if address is None else (lambda: cluster_resources(device))
+            room = (lambda: resources) if address is None else (lambda: cluster_resources(device))
             options = self._options
             with Models(self._make, self._weights, room, options.models, options.gpu_share) as models:
                 pipeline = Pipeline(self._inputs.target, self._options, models)

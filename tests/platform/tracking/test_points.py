@@ -1,4 +1,4 @@
-"""The tracker with real MLflow: SQLite, and one server process that is killed and started again."""
+"""What is logged reaches MLflow once, whatever dies: in SQLite, and in a server that is killed and comes back."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ import json
 import logging
 import os
 import pickle
-import shutil
-import signal
-import socket
 import sqlite3
 import statistics
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,18 +22,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
+from mlflow_server import Server, Start
 from PIL import Image
 
 from diffuir_core import UserError
-from diffuir_platform.tracking import (
-    GitState,
-    Tracker,
-    deliver,
-    fetch_registered,
-    git_state,
-    model_card,
-    open_run,
-)
+from diffuir_platform.tracking import Tracker, deliver, fetch_registered, open_run
 from diffuir_platform.tracking import __main__ as command
 from diffuir_platform.tracking.spool import Queue, locked
 
@@ -53,102 +41,6 @@ for step in range(100_000):
     print(step, flush=True)
     time.sleep(0.002)
 """
-
-
-class Server:
-    """An MLflow server with its own store of files, always on the same port."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        options = {
-            "--host": "127.0.0.1",
-            "--port": str(self.port),
-            "--workers": "1",
-            "--backend-store-uri": f"sqlite:///{self._folder / 'server.db'}",
-            "--artifacts-destination": str(self._folder / "files"),
-        }
-        arguments = [text for option in options.items() for text in option]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", "--serve-artifacts", *arguments],
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
-                    return
-            except OSError:
-                assert self._process.poll() is None, "the server ended at its start"
-                assert time.monotonic() < deadline, "the server does not start"
-                time.sleep(0.1)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            # The server's own child, which answers, is of its process group.
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables, which take seconds to make."""
-    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
-@pytest.fixture(scope="module")
-def server(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copyfile(empty, folder / "server.db")
-    server = Server(folder)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
-
-
-@pytest.fixture(scope="module")
-def database(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("database") / "mlflow.db"
-    shutil.copyfile(empty, file)
-    return f"sqlite:///{file}"
-
-
-@pytest.fixture
-def nobody() -> str:
-    """An address at which nobody answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
-
-
-Start = Callable[..., Tracker]
-
-
-@pytest.fixture
-def start(database: str, tmp_path: Path) -> Start:
-    """Opens a run in SQLite, or goes on with one as a new process would."""
-
-    def start(
-        run_id: str | None = None, uri: str = database, experiment: str = "test", **options: str
-    ) -> Tracker:
-        spool = tmp_path / "spool"
-        return open_run(uri, experiment, "run", run_id, tmp_path / "artifacts", spool=spool, **options)
-
-    return start
 
 
 def curve(tracker: Tracker, name: str) -> list[tuple[int, float]]:
@@ -433,146 +325,6 @@ def test_credentials_are_sent_and_never_shown(
     for text in (str(raised.value), repr(tracker), tracker.address, caplog.text, kept):
         assert "someone" not in text
         assert "sec" not in text.replace("seconds", "").replace("insecure", "")
-
-
-def test_nested_and_long_settings_become_params(start: Start) -> None:
-    tracker = start()
-    settings = {
-        "name": "x",
-        "none": None,
-        "data": {"clean": ["a", "b"], "pairs": {}},
-        "stages": ({"steps": 1}, {"steps": 2}),
-        "long": "y" * 10_000,
-    }
-    tracker.log_params(settings | {f"many{i}": i for i in range(250)})
-    tracker.finish(failed=False)
-    client = MlflowClient(tracker.uri)
-    params = client.get_run(tracker.run_id).data.params
-    assert params["data.clean"] == '["a", "b"]'
-    assert params["data.pairs"] == "{}"
-    assert (params["stages.0.steps"], params["stages.1.steps"], params["none"]) == ("1", "2", "None")
-    assert params["many249"] == "249"
-    assert len(params["long"]) == 6000
-    assert params["long"].endswith("whole in params.json)")
-    whole = json.loads(Path(client.download_artifacts(tracker.run_id, "params.json")).read_text())
-    assert whole["long"] == "y" * 10_000
-
-
-def test_a_run_says_what_it_came_from(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    repository = tmp_path / "repository" / "jobs"
-    repository.mkdir(parents=True)
-
-    def git(*arguments: str) -> str:
-        identity = ("-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
-        done = subprocess.run(
-            ["git", *identity, *arguments], cwd=repository, check=True, capture_output=True, text=True
-        )
-        return done.stdout.strip()
-
-    git("init", "--initial-branch=trunk")
-    assert git_state(repository) is None, "nothing is committed"
-    (repository / "job.yaml").write_text("a: 1")
-    git("add", ".")
-    git("commit", "-m", "Begin")
-    (repository / "untracked").touch()
-    commit = git("rev-parse", "HEAD")
-    assert git_state(repository) == GitState(commit, "trunk", dirty=False)
-    (repository / "job.yaml").write_text("a: 2")
-    monkeypatch.chdir(repository)
-
-    tracker = start(parent="f" * 32, index="abc")
-    tags = MlflowClient(tracker.uri).get_run(tracker.run_id).data.tags
-    assert tags["mlflow.source.git.commit"] == commit
-    assert tags["mlflow.source.git.branch"] == "trunk"
-    assert tags["mlflow.source.git.dirty"] == "true"
-    assert tags["mlflow.parentRunId"] == "f" * 32
-    assert tags["diffuir.index"] == "abc"
-    assert tags["diffuir.version"]
-
-    git("checkout", "--detach", "--force")
-    assert git_state(repository) == GitState(commit, "", dirty=False)
-    assert git_state(tmp_path) is None
-    monkeypatch.setenv("PATH", "")
-    assert git_state(repository) is None, "there is no git"
-
-
-def test_the_card_holds_the_recipe() -> None:
-    recipe = {
-        "settings": {"variant": "T", "data": {"clean": ["a|b"]}},
-        "data": {"haze": {"photos": 10, "pairs": 0}, "rain": {"photos": 3}},
-        "steps_done": 300,
-    }
-    card = model_card("DiffUIR-T", recipe, {"rain100l": {"PSNR": 31.6789}}, GitState("c0ffee", "main", True))
-    lines = card.splitlines()
-    for line in (
-        "# DiffUIR-T",
-        "| rain100l | 31.68 |",
-        "| task | photos | pairs |",
-        "| rain | 3 |  |",
-        '| data.clean | ["a\\|b"] |',
-        "| steps_done | 300 |",
-        "Commit c0ffee of main, with changes that are not committed.",
-    ):
-        assert line in lines
-
-
-@pytest.mark.parametrize("kind", ["database", "server"])
-def test_registered_weights_come_back_the_same(
-    kind: str, request: pytest.FixtureRequest, start: Start, tmp_path: Path
-) -> None:
-    fixture = request.getfixturevalue(kind)
-    uri = fixture.uri if isinstance(fixture, Server) else fixture
-    tracker, cache = start(uri=uri), tmp_path / "cache"
-    file = tmp_path / "weights.safetensors"
-    contents = [os.urandom(100_000) for _ in range(2)]
-    for content in contents:
-        file.write_bytes(content)
-        tracker.register(file, "# The card", "diffuir-t", "best")
-    tracker.register(file, "# The card", "diffuir-t", "latest")  # again: no third version
-    tracker.finish(failed=False)
-
-    fetched = [fetch_registered(uri, "diffuir-t", v, cache) for v in ("1", "2", "best", "latest")]
-    assert [path.read_bytes() for path in fetched] == [contents[0], *(3 * [contents[1]])]
-    assert fetched[1] == fetched[2], "the same bytes are kept once"
-    assert (fetched[0].parent / "README.md").read_text() == "# The card"
-    versions = MlflowClient(uri).search_model_versions("name = 'diffuir-t'")
-    assert sorted((str(v.version), v.run_id) for v in versions) == [
-        ("1", tracker.run_id),
-        ("2", tracker.run_id),
-    ]
-    for absent in ("3", "worst"):
-        with pytest.raises(UserError, match=r"there is no models:/diffuir-t[/@]" + absent):
-            fetch_registered(uri, "diffuir-t", absent, cache)
-    MlflowClient(uri).create_registered_model("empty")
-    for other in ("other", "empty"):
-        with pytest.raises(UserError, match=f"there is no models:/{other}/latest"):
-            fetch_registered(uri, other, cache=cache)
-
-
-def test_weights_that_were_changed_behind_the_registry_are_refused(start: Start, tmp_path: Path) -> None:
-    tracker = start(experiment="changed")
-    file = tmp_path / "weights.safetensors"
-    file.write_bytes(b"as trained")
-    tracker.register(file, "", "changed")
-    tracker.finish(failed=False)
-    (stored,) = (tmp_path / "artifacts").rglob("*.safetensors")  # the experiment's own folder
-    stored.write_bytes(b"something else")
-    with pytest.raises(UserError, match="not what was registered"):
-        fetch_registered(tracker.uri, "changed", cache=tmp_path / "cache")
-
-
-@pytest.mark.parametrize(("name", "alias"), [("a/b", None), ("a", "v2"), ("a", "2"), ("a", "x y")])
-def test_names_that_mlflow_would_refuse_are_refused_at_once(
-    start: Start, tmp_path: Path, name: str, alias: str | None
-) -> None:
-    (tmp_path / "w.safetensors").touch()
-    with pytest.raises(UserError, match="registered model"):
-        start().register(tmp_path / "w.safetensors", "", name, alias)
-
-
-def test_fetching_from_nobody_is_one_sentence(nobody: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="can't be used"):
-        fetch_registered(f"http://a:b@{nobody}", "diffuir-t", cache=tmp_path)
 
 
 def test_a_server_killed_in_mid_run_gets_everything_when_it_is_back(

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow_server import Server, Start
+
+from diffuir_platform.tracking import Tracker, open_run
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, which take seconds to make."""
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture(scope="session")
+def server(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copyfile(empty, folder / "server.db")
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def database(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("database") / "mlflow.db"
+    shutil.copyfile(empty, file)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An address at which nobody answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture
+def start(database: str, tmp_path: Path) -> Start:
+    """Opens a run in SQLite, or goes on with one as a new process would."""
+
+    def start(
+        run_id: str | None = None, uri: str = database, experiment: str = "test", **options: str
+    ) -> Tracker:
+        spool = tmp_path / "spool"
+        return open_run(uri, experiment, "run", run_id, tmp_path / "artifacts", spool=spool, **options)
+
+    return start

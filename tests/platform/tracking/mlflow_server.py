@@ -1,0 +1,65 @@
+"""An MLflow server for tests, which they kill and start again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from diffuir_platform.tracking import (
+    Tracker,
+)
+
+Start = Callable[..., Tracker]
+"""Opens a run, or goes on with one as a new process would."""
+
+
+class Server:
+    """An MLflow server with its own store of files, always on the same port."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = {
+            "--host": "127.0.0.1",
+            "--port": str(self.port),
+            "--workers": "1",
+            "--backend-store-uri": f"sqlite:///{self._folder / 'server.db'}",
+            "--artifacts-destination": str(self._folder / "files"),
+        }
+        arguments = [text for option in options.items() for text in option]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--serve-artifacts", *arguments],
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
+                    return
+            except OSError:
+                assert self._process.poll() is None, "the server ended at its start"
+                assert time.monotonic() < deadline, "the server does not start"
+                time.sleep(0.1)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            # The server's own child, which answers, is of its process group.
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
