@@ -167,7 +167,7 @@ def _local_resources(device: str) -> Resources:
     models = max(1, gpus)
     return Resources(
         models=models,
-        # Many models would leave none for reading and writing; their threads say what each may take.
+        # Many models would leave no CPU of Ray's for reading and writing; threads bound what each really takes.
         model_cpus=0,
         model_gpus=min(1, gpus),
         model_threads=int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // models)),

@@ -203,8 +203,9 @@ def test_it_tells_its_models_and_whether_it_is_well(endpoint: Endpoint, client: 
 
 
 def test_gateways_hold_no_torch(endpoint: Endpoint) -> None:
-    named = [(process, " ".join(process.cmdline())) for process in psutil.process_iter()]
-    gateways = [process for process, name in named if "ServeReplica:diffuir:Gateway" in name]
+    running = psutil.process_iter(["cmdline"])  # without those that end meanwhile
+    name = "ServeReplica:diffuir:Gateway"
+    gateways = [process for process in running if name in " ".join(process.info["cmdline"] or ())]
     assert gateways
     for gateway in gateways:
         assert not [file.path for file in gateway.memory_maps() if "libtorch" in file.path]

@@ -30,9 +30,9 @@ FETCHES = 8
 BLOCK_BATCHES, BLOCK_BYTES = 4, 32 * 2**20
 """What a loading task makes: batches, fewer where they are large, but at least one."""
 
-AHEAD_BLOCKS = 8
-"""How far loading may run ahead of a trainer. Ray Data starts no task unless twice what one makes is left of that:
-with fewer and larger blocks it stops for ever."""
+AHEAD_BLOCKS = 4
+"""How far loading may run ahead of a trainer, for each of its tasks: on a small machine they share the cores. Ray
+Data begins no task unless twice what one makes is left, so that with less not all of them would work, or none."""
 
 SPAN = 4_000
 """Batches of a data set: Ray keeps a record of all its blocks, and a training has a million batches."""
@@ -116,7 +116,7 @@ def shares_of_batches(
     pace(context)
     options = context.execution_options
     options.preserve_order = True
-    ahead = AHEAD_BLOCKS * per_block * largest
+    ahead = data_tasks * AHEAD_BLOCKS * per_block * largest
     options.resource_limits = options.resource_limits.copy(object_store_memory=ahead)
     tasks = ray.data.TaskPoolStrategy(size=data_tasks)
 

@@ -81,6 +81,7 @@ class Gateway:
         self._probing: asyncio.Future[float] | None = None
         self._last_answer = 0.0
         self._models = models
+        # Kept, since Serve makes a new handle wherever one is asked for a method.
         self._restore_by_default = models.restore
         self._codecs = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="diffuir-codec")
         self._limits = Limits(

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ray.serve.context import _get_global_client
+
 FULL = 0.8
 """Share of the time that a process is busy at which it has enough to do."""
 
@@ -29,8 +31,6 @@ def running_processes(application: str) -> dict[str, int]:
 
     What `serve.status()` reads too, which then pickles classes for 90 ms: a tenth of a gateway, each second.
     """
-    from ray.serve.context import _get_global_client
-
     details = _get_global_client().get_serve_details()
     return {
         name: sum(replica["state"] == "RUNNING" for replica in deployment["replicas"])
