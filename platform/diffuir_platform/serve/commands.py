@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import requests
 import yaml
 
 from diffuir_core import UserError
@@ -20,6 +22,9 @@ from .settings import ServeSettings
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open: longer than a load balancer keeps its own."""
+
+SECONDS_TO_BE_READY = 30
+"""That a gateway has for seeing a model, once there is one."""
 
 FOR_SERVE = {
     # How soon scaling sees what there is to do: 10 s by default.
@@ -75,7 +80,9 @@ def serving(settings: ServeSettings, make: Any = None) -> Iterator[str]:
                 logging_config={"encoding": "JSON"},
             )
             serve.run(app, name=NAME, route_prefix="/")
-            yield f"http://{_shown_host(settings.host)}:{settings.port}"
+            url = f"http://{_shown_host(settings.host)}:{settings.port}"
+            _wait_until_ready(url)
+            yield url
         except RuntimeError as error:
             raise UserError(f"the endpoint did not start: {_last_line(error)}") from error
         finally:
@@ -103,6 +110,20 @@ def deployable(settings: ServeSettings) -> str:
         },
         sort_keys=False,
     )
+
+
+def _wait_until_ready(url: str) -> None:
+    """Until a gateway has seen a model, which it looks for each second; raise RuntimeError where it does not."""
+    deadline = time.monotonic() + SECONDS_TO_BE_READY
+    session = requests.Session()
+    session.trust_env = False  # a proxy of the environment does not lead to this machine
+    while True:
+        with suppress(requests.ConnectionError, requests.Timeout):
+            if session.get(f"{url}/readyz", timeout=SECONDS_TO_BE_READY).ok:
+                return
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{url}/readyz does not say that it is ready")
+        time.sleep(0.1)
 
 
 def _check_port(settings: ServeSettings) -> None:
