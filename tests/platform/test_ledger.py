@@ -107,6 +107,7 @@ def test_a_name_as_text_is_text_and_leads_back(name: str) -> None:
 
 def test_a_part_is_written_after_so_many_rows(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ROWS_OF_A_PART", 3)
+    monkeypatch.setattr(module, "SECONDS_OF_THE_FIRST_PART", module.SECONDS_OF_A_PART)
     with Ledger(folder) as ledger:
         for number in range(7):
             ledger.add(row(f"{number}.jpg"))
@@ -119,6 +120,7 @@ def test_a_part_is_written_after_so_many_rows(folder: str, monkeypatch: pytest.M
 
 
 def test_a_part_is_written_after_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECONDS_OF_THE_FIRST_PART", module.SECONDS_OF_A_PART)
     with Ledger(str(tmp_path)) as ledger:
         ledger.add(row("a.jpg"))
         assert not parts(str(tmp_path))
@@ -126,6 +128,16 @@ def test_a_part_is_written_after_so_long(tmp_path: Path, monkeypatch: pytest.Mon
         time.sleep(0.02)
         ledger.add(row("b.jpg"))
         assert keys_on_disk(str(tmp_path)) == ["a.jpg", "b.jpg"]
+
+
+def test_a_run_of_weeks_may_write_as_many_parts_as_it_likes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROWS_OF_A_PART", 1)
+    with Ledger(str(tmp_path)) as ledger:
+        for number in range(1_100):  # more than a double has powers of two
+            ledger.add(row(f"{number}.jpg"))
+        assert len(parts(str(tmp_path))) == ledger.count() == 1_100
 
 
 def test_the_newest_row_of_an_input_counts_whatever_its_part(folder: str) -> None:

@@ -33,7 +33,8 @@ FOLDER = "ledger"
 ROWS_OF_A_PART = 10_000
 """After which a part is written, or after SECONDS_OF_A_PART: what a killed run at most does again."""
 SECONDS_OF_A_PART = 20.0
-"""In the end; the first parts come sooner, so that a run that is killed soon has something to go on from."""
+SECONDS_OF_THE_FIRST_PART = 0.5
+"""Each one after it waits twice as long, so that a run that is killed soon has something to go on from."""
 ROWS_AT_ONCE = 10_000
 
 SCHEMA = pa.schema(
@@ -146,6 +147,7 @@ class Ledger:
         """Whether the mirror has fewer rows than the parts."""
         self._buffer: list[Row] = []
         self._written = time.monotonic()
+        self._pause = SECONDS_OF_THE_FIRST_PART
         self._scratch = tempfile.TemporaryDirectory(prefix="diffuir-ledger-")
         self._mirror = sqlite3.connect(Path(self._scratch.name) / "mirror.sqlite", isolation_level=None)
         columns = ", ".join(f'"{f.name}" {_SQL_TYPES.get(f.type, "INTEGER")}' for f in SCHEMA)
@@ -177,18 +179,22 @@ class Ledger:
     def add(self, row: Row) -> None:
         """Enter what came of one input, after its result is written."""
         self._buffer.append(row)
-        pause = min(2.0 ** (self._parts - 1), SECONDS_OF_A_PART)
-        if len(self._buffer) >= ROWS_OF_A_PART or time.monotonic() - self._written > pause:
+        pause = time.monotonic() - self._written
+        if len(self._buffer) >= ROWS_OF_A_PART or pause > min(self._pause, SECONDS_OF_A_PART):
             self.flush()
 
     def flush(self) -> None:
         """Write what was entered since the last part as a part."""
+        if self._buffer:
+            self._write_buffer()
+        # Not before the write: a store that takes longer than the pause would get a part for each row.
         self._written = time.monotonic()
-        if not self._buffer:
-            return
+
+    def _write_buffer(self) -> None:
         rows = [_values(row) for row in self._buffer]
         self._write_part(f"part-{self._name}-{self._parts:06d}.parquet", rows)
         self._parts += 1
+        self._pause = min(2 * self._pause, SECONDS_OF_A_PART)
         self._mirror.execute("BEGIN")
         self._mirror.executemany(f"INSERT OR REPLACE INTO rows ({_COLUMNS}) VALUES ({_PLACES})", rows)
         self._mirror.execute("COMMIT")
