@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -45,7 +45,25 @@ class Sample:
     replaced: tuple[str, ...] = ()
 
 
-def load_or_replace(slot: Slot, items: Sequence[Source], crop: int) -> Sample:
+@cached(LRUCache(CACHE_BYTES, getsizeof=lambda pixels: pixels.nbytes), lock=Lock())
+def read_pixels(uri: str, offset: int | None = None, length: int | None = None) -> np.ndarray:
+    """The uint8 (H, W, 3) RGB pixels of an image file or of a part of one.
+
+    Raises `UnusablePhoto` where it is gone or can't be decoded, `UserError` where the store does not answer.
+    """
+    try:
+        return decode(read_image(uri, offset, length)).pixels
+    except ImageError as error:
+        raise UnusablePhoto(f"{uri}: {error}") from error
+    except storage.NotThere as error:
+        raise UnusablePhoto(str(error)) from error
+
+
+Read = Callable[[str, int | None, int | None], np.ndarray]
+"""What `read_pixels` does, or gives what it has made before."""
+
+
+def load_or_replace(slot: Slot, items: Sequence[Source], crop: int, read: Read = read_pixels) -> Sample:
     """What the slot holds; where its item is unusable, what it would hold with the next item, and so on.
 
     So which items take the places of unusable ones follows from the slot and the files alone. A store that does
@@ -55,7 +73,7 @@ def load_or_replace(slot: Slot, items: Sequence[Source], crop: int) -> Sample:
     while len(replaced) < UNUSABLE_IN_A_ROW:
         source = items[(slot.index + len(replaced)) % len(items)]
         try:
-            degraded, clean = load_slot(slot, source, crop)
+            degraded, clean = load_slot(slot, source, crop, read)
             return Sample(degraded, clean, tuple(replaced))
         except UnusablePhoto as error:
             replaced.append(str(error))
@@ -64,34 +82,33 @@ def load_or_replace(slot: Slot, items: Sequence[Source], crop: int) -> Sample:
     )
 
 
-def load_slot(slot: Slot, source: Source, crop: int) -> tuple[np.ndarray, np.ndarray]:
+def load_slot(
+    slot: Slot, source: Source, crop: int, read: Read = read_pixels
+) -> tuple[np.ndarray, np.ndarray]:
     """(degraded, clean), each uint8 (crop, crop, 3): a pure function of the slot and the files.
 
     A photo with a side under `crop` is continued by reflection. Raises `UnusablePhoto` for a file that is gone,
     can't be decoded, or is of another size than its twin or the index says.
     """
     rng = np.random.default_rng(slot.seed)
-    clean = read_pixels(source.clean_uri, source.clean_offset, source.clean_length)
+    clean, *twin = (read(*photo) for photo in source.photos)
     _check_size(source.clean_uri, clean, source)
-    degraded = None
-    if source.degraded_uri is not None:
-        degraded = read_pixels(source.degraded_uri, source.degraded_offset, source.degraded_length)
-        if degraded.shape != clean.shape:
-            raise UnusablePhoto(
-                f"{source.degraded_uri} is {degraded.shape[1]}x{degraded.shape[0]}, its twin "
-                f"{source.clean_uri} {clean.shape[1]}x{clean.shape[0]}: a pair must be of one size"
-            )
+    if twin and twin[0].shape != clean.shape:
+        raise UnusablePhoto(
+            f"{source.degraded_uri} is {twin[0].shape[1]}x{twin[0].shape[0]}, its twin "
+            f"{source.clean_uri} {clean.shape[1]}x{clean.shape[0]}: a pair must be of one size"
+        )
     top, left = (int(rng.integers(max(side - crop, 0) + 1)) for side in clean.shape[:2])
     window = (slice(top, top + crop), slice(left, left + crop))
     clean = _fill(clean[window], crop)
-    if degraded is None:
+    if twin:
+        # The whole photo's histogram, as in a restore.
+        degraded = equalised(twin[0]) if source.preprocessing == EQUALISE else twin[0]
+        degraded = _fill(degraded[window], crop)
+    else:
         if slot.task in VARIED_TONES and rng.random() < VARIED_SHARE:
             clean = vary_tones(clean, rng)
         degraded = degrade(slot.task, clean, int(rng.integers(2**63)))
-    else:
-        # The whole photo's histogram, as in a restore.
-        degraded = equalised(degraded) if source.preprocessing == EQUALISE else degraded
-        degraded = _fill(degraded[window], crop)
     # Flipped after the degradation, which knows up from down: haze lies deeper towards the horizon.
     for axis in (0, 1):
         if rng.random() < 0.5:
@@ -113,20 +130,6 @@ def vary_tones(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     contrast, grey, gamma = rng.uniform(0.5, 1), rng.uniform(0.2, 0.8), 2 ** rng.uniform(-0.5, 0.5)
     curve = grey + contrast * (levels**gamma - grey)
     return np.rint(curve * 255).astype(np.uint8)[clean]
-
-
-@cached(LRUCache(CACHE_BYTES, getsizeof=lambda pixels: pixels.nbytes), lock=Lock())
-def read_pixels(uri: str, offset: int | None = None, length: int | None = None) -> np.ndarray:
-    """The uint8 (H, W, 3) RGB pixels of an image file or of a part of one.
-
-    Raises `UnusablePhoto` where it is gone or can't be decoded, `UserError` where the store does not answer.
-    """
-    try:
-        return decode(read_image(uri, offset, length)).pixels
-    except ImageError as error:
-        raise UnusablePhoto(f"{uri}: {error}") from error
-    except storage.NotThere as error:
-        raise UnusablePhoto(str(error)) from error
 
 
 def _fill(window: np.ndarray, crop: int) -> np.ndarray:

@@ -52,6 +52,10 @@ class DataConfig(Config):
     """Real pairs by task, beside (or, without clean folders, instead of) the synthetic ones."""
 
 
+Photo = tuple[str, int | None, int | None]
+"""URI, and offset and length in bytes where it is a part of that: what `read_pixels` takes."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """One training item: a real pair, or without a degraded side a clean photo to be degraded.
@@ -70,6 +74,14 @@ class Source:
     height: int = 0
     preprocessing: str = ""
     key: str = ""
+
+    @property
+    def photos(self) -> tuple[Photo, ...]:
+        """The clean photo, and the degraded one where there is one."""
+        clean = (self.clean_uri, self.clean_offset, self.clean_length)
+        if self.degraded_uri is None:
+            return (clean,)
+        return clean, (self.degraded_uri, self.degraded_offset, self.degraded_length)
 
 
 class Items(Sequence[Source]):

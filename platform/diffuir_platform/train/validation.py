@@ -21,7 +21,6 @@ from diffuir_core.metrics import psnr, ssim
 from ..data import DataConfig, Items, PairFolder, find_items
 from ..data.index import EQUALISE
 from ..data.samples import read_pixels
-from ..data.sources import Source
 from ..tracking import Tracker
 from .checkpoints import WEIGHTS_FILE, file_of
 from .settings import ValidationConfig
@@ -73,14 +72,7 @@ def measure(restorer: Restorer, pairs: Mapping[str, Items]) -> dict[str, float]:
 
 def _measured(restorer: Restorer, items: Items) -> Iterator[tuple[float, float]]:
     for source in items:
-        degraded, clean = (read_pixels(*place) for place in _places(source))
+        clean, degraded = (read_pixels(*photo) for photo in source.photos)
         degraded = equalised(degraded) if source.preprocessing == EQUALISE else degraded
         (restored,) = restorer.restore([degraded])
         yield psnr(restored, clean), ssim(restored, clean)
-
-
-def _places(source: Source) -> tuple[tuple[str, int | None, int | None], ...]:
-    return (
-        (str(source.degraded_uri), source.degraded_offset, source.degraded_length),
-        (source.clean_uri, source.clean_offset, source.clean_length),
-    )
