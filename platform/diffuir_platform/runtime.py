@@ -103,7 +103,7 @@ def _start_local(cpus: int, dashboard: bool) -> None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for attempt in (1, 2):
         try:
-            with _any_agent_port():
+            with _further_parameters():
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -123,16 +123,16 @@ def _start_local(cpus: int, dashboard: bool) -> None:
 
 
 @contextmanager
-def _any_agent_port() -> Iterator[None]:
-    """Inside, a Ray that is started has its agent listen on a free port.
+def _further_parameters() -> Iterator[None]:
+    """Inside, a Ray that is started has what `ray.init` does not let one ask for.
 
-    By default it is always 52365, and `ray.init` takes no other: of two Rays on one machine the second would have
-    no agent, and so could run no jobs.
+    Its agent listens on a free port: by default it is always 52365, and of two Rays on one machine the second would
+    have no agent, and so could run no jobs. And no process reads all logs for a terminal that does not show them.
     """
     from ray._private import parameter
 
     original = parameter.RayParams
-    parameter.RayParams = partial(original, dashboard_agent_listen_port=0)
+    parameter.RayParams = partial(original, dashboard_agent_listen_port=0, include_log_monitor=False)
     try:
         yield
     finally:
