@@ -126,8 +126,8 @@ def _start_local(cpus: int, dashboard: bool) -> None:
 def _further_parameters() -> Iterator[None]:
     """Inside, a Ray that is started has what `ray.init` does not let one ask for.
 
-    Its agent listens on a free port: by default it is always 52365, and of two Rays on one machine the second would
-    have no agent, and so could run no jobs. And no process reads all logs for a terminal that does not show them.
+    Its agent listens on a free port: by default it is always 52365, and of two Rays on one machine the second
+    would have no agent, and so could run no jobs. And no process reads all logs for a terminal that shows none.
     """
     from ray._private import parameter
 

@@ -1,13 +1,15 @@
 """What `diffuir train` adds to its arithmetic: the run beside a bare DDP loop over the same batches.
 
-python tests/benchmarks/training_loop.py [--turns 3] [--seconds 40] [--crop 64] [--batch 10] [--json FILE]
+python tests/benchmarks/training_loop.py [--turns 3] [--seconds 40] [--crop 64] [--batch 10]
+    [--threads N] [--json FILE]
 
 Both train a T on the photos that scikit-image bundles, with batches that the same functions make up in as many
 processes while they train. The bare loop does the same arithmetic under PyTorch's DDP alone, with PyTorch's
 DataLoader; the run has Ray Train and Ray Data, logs and checkpoints. Both are started, and then go in turns, the
 other one stopped (SIGSTOP), so that a machine's good and bad minutes meet both. In each turn the bare loop goes
-once beside the idle processes of the run's Ray, and once with these stopped too: what is the loop's own, and what
-is Ray's. `waiting`: the share of the run's time that it waits for data, as it logs it.
+once beside the idle processes of the run's Ray, and once with these stopped too: what is the loop's own, and
+what is Ray's. With fewer threads than cores (`--threads`) Ray's processes have a core of their own. `waiting`:
+the share of the run's time that it waits for data, as it logs it.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ WARM_UP = 20
 """Steps of each side before the first turn."""
 
 
-def settings(folder: Path, crop: int, batch: int) -> dict[str, Any]:
+def settings(folder: Path, crop: int, batch: int, threads: int | None = None) -> dict[str, Any]:
     """Of a run like the quick start's, of more steps than will be made."""
     return {
         "name": "run",
@@ -47,6 +49,7 @@ def settings(folder: Path, crop: int, batch: int) -> dict[str, Any]:
         "data": {"clean": [str(folder / "photos")]},
         "stages": [{"steps": 100_000, "crop": crop, "batch": batch}],
         "accumulate": 1,
+        "threads": threads,
         "log_every": LOG_EVERY,
         "checkpoint_every": 200,
         "panels_every": 100_000,
@@ -105,6 +108,8 @@ def the_bare_loop(values: dict[str, Any], steps: Path) -> None:
 
     keep_freed_memory()
     config = TrainConfig.model_validate(values)
+    if config.threads:
+        torch.set_num_threads(config.threads)
     shares = torch.utils.data.DataLoader(
         Shares(values),
         batch_size=None,
@@ -182,7 +187,7 @@ def seconds_apart(times: list[float], began: float, ended: float) -> float:
 def measure(folder: Path, asked: argparse.Namespace) -> tuple[dict[str, list[float]], float]:
     """Seconds a step of each side, a figure a turn; and the run's share of waiting."""
     context = multiprocessing.get_context("spawn")
-    values = settings(folder, asked.crop, asked.batch)
+    values = settings(folder, asked.crop, asked.batch, asked.threads)
     steps = folder / "steps"
     run = context.Process(target=the_run, args=(values,))
     bare = context.Process(target=the_bare_loop, args=(values, steps))
@@ -215,6 +220,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=40, help="that a side has in each turn")
+    parser.add_argument("--threads", type=int, help="of the arithmetic on either side (all cores)")
     parser.add_argument("--json", help="write the figures here too")
     asked = parser.parse_args()
     from skimage import data

@@ -108,7 +108,7 @@ def shares_of_batches(
     rank: int,
     world_size: int,
     data_tasks: int = 2,
-    prefetch: int = 4,
+    prefetch: int = 2,
 ) -> Iterator[Share]:
     """This worker's share of every global batch from number `start` on, in order, loaded ahead of their use.
 
