@@ -303,6 +303,13 @@ def test_nothing_is_left_of_killed_processes_in_the_temporary_folder(nodes: Node
     assert left == []
 
 
+def assert_close(expected: Run, found: Run) -> None:
+    """Up to the order in which floats are added up."""
+    one, other = found.weights(), expected.weights()
+    worst = max(float((one[key] - other[key]).abs().max()) for key in one)
+    assert worst < 1e-3, f"{found.name} and {expected.name} differ by {worst}"
+
+
 def test_another_number_of_workers_gives_the_same_up_to_float_order(
     nodes: Nodes, job: Path, reference: Run
 ) -> None:
@@ -311,9 +318,25 @@ def test_another_number_of_workers_gives_the_same_up_to_float_order(
         driver.finish()
     finally:
         driver.kill()
-    alone, together = Run(job, "alone").weights(), reference.weights()
-    worst = max(float((alone[key] - together[key]).abs().max()) for key in alone)
-    assert worst < 1e-3, f"one and {WORKERS} workers differ by {worst}"
+    assert_close(reference, Run(job, "alone"))
+
+
+def test_an_elastic_run_goes_on_where_a_node_is_lost(nodes: Nodes, job: Path, reference: Run) -> None:
+    nodes.up()
+    driver = Driver(nodes, job, "name=elastic", "workers=1", f"max_workers={WORKERS}")
+    try:
+        driver.wait_for_step(EVERY + 1)
+        began_with = sum(map(len, nodes.processes("TrainWorker").values()))
+        nodes.kill_a_node("TrainWorker", random.Random(0))
+        driver.wait_until_it_goes_on()
+        driver.finish()
+    finally:
+        driver.kill()
+        nodes.up()
+    assert began_with == WORKERS
+    run = Run(job, "elastic")
+    assert list(run.curve("loss")) == list(range(1, STEPS + 1))
+    assert_close(reference, run)
 
 
 WRONG = {
