@@ -361,12 +361,17 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def refused(nodes: Nodes, job: Path, reference: Run) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """The commands of WRONG, side by side."""
+    """The commands of WRONG, side by side; but one at a time of those that ask for the reference's lock."""
     write_index(f"{BUCKET}/gone.parquet", rows(8, f"{BUCKET}/moved"))
     write_index(f"{BUCKET}/other.parquet", rows(7))
     command = [sys.executable, "-m", "diffuir_platform.cli", "train", str(job)]
-    started = {
-        case: subprocess.Popen(
+    started: dict[str, subprocess.Popen[str]] = {}
+    before = None
+    for case, (overrides, changes, _) in WRONG.items():
+        of_the_reference = not changes and not overrides[0].startswith("storage=")
+        if of_the_reference and before is not None:
+            before.wait(SECONDS)
+        started[case] = subprocess.Popen(
             [*command, *overrides],
             env={**os.environ, **nodes.environment, **changes},
             cwd=job.parent,
@@ -374,8 +379,8 @@ def refused(nodes: Nodes, job: Path, reference: Run) -> Iterator[dict[str, subpr
             stderr=subprocess.PIPE,
             text=True,
         )
-        for case, (overrides, changes, _) in WRONG.items()
-    }
+        if of_the_reference:
+            before = started[case]
     yield started
     for process in started.values():
         process.kill()
