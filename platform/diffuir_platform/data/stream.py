@@ -83,16 +83,14 @@ class LoadShare:
         # Threads read side by side. What is made of the photos is made in one: threads that take turns with the
         # interpreter lock take a third longer.
         with ThreadPoolExecutor(FETCHES) as threads:
-            photos = {
-                photo: threads.submit(read_pixels, *photo)
-                for slot in self.slots(batch)
-                for photo in sources[slot.task][slot.index].photos
-            }
+            slots = self.slots(batch)
+            wanted = dict.fromkeys(photo for s in slots for photo in sources[s.task][s.index].photos)
+            photos = {photo: threads.submit(read_pixels, *photo) for photo in wanted}
 
             def read(*photo: Any) -> np.ndarray:
                 return photos[photo].result() if photo in photos else read_pixels(*photo)
 
-            samples = [load_or_replace(slot, sources[slot.task], crop, read) for slot in self.slots(batch)]
+            samples = [load_or_replace(slot, sources[slot.task], crop, read) for slot in slots]
         return {
             "batch": batch,
             "degraded": np.stack([sample.degraded for sample in samples]),

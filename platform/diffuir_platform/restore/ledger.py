@@ -179,8 +179,8 @@ class Ledger:
     def add(self, row: Row) -> None:
         """Enter what came of one input, after its result is written."""
         self._buffer.append(row)
-        pause = time.monotonic() - self._written
-        if len(self._buffer) >= ROWS_OF_A_PART or pause > min(self._pause, SECONDS_OF_A_PART):
+        since = time.monotonic() - self._written
+        if len(self._buffer) >= ROWS_OF_A_PART or since > min(self._pause, SECONDS_OF_A_PART):
             self.flush()
 
     def flush(self) -> None:
