@@ -45,6 +45,9 @@ PREFERRED_PORTS = {
 OBJECT_STORE_BYTES = 256 * 2**20
 """Of each Ray node."""
 
+CPUS_OF_A_NODE = max(4, os.cpu_count() or 1)
+"""Logical ones: where work waits for a CPU that is counted as taken, nothing moves."""
+
 
 class Cluster:
     """What is written down in `folder` about the cluster, and what can be done with it."""
@@ -161,8 +164,7 @@ class Cluster:
             *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(ports["dashboard"])),
             *("--ray-client-server-port", str(ports["ray_client"])),
         )
-        # Logical ones: where work waits for a CPU that is counted as taken, nothing moves.
-        worker = ("--address", f"127.0.0.1:{ports['ray']}", "--num-cpus", str(max(4, os.cpu_count() or 1)))
+        worker = ("--address", f"127.0.0.1:{ports['ray']}", "--num-cpus", str(CPUS_OF_A_NODE))
         names = [f"ray-worker-{number}" for number in range(1, self.state["workers"] + 1)]
         return [
             self._node("ray-head", head, lambda: answers(ports["dashboard"], "/api/version")),

@@ -21,7 +21,7 @@ from diffuir_core import UserError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "cluster"))
 
-from local import PREFERRED_PORTS, Cluster, make_bucket
+from local import CPUS_OF_A_NODE, PREFERRED_PORTS, Cluster, make_bucket
 from parts import is_alive, start, stop
 
 BUCKET = "s3://diffuir"
@@ -39,6 +39,9 @@ MISSED_SOON = {
 
 class Nodes:
     """A head, worker nodes with logical CPUs, and an S3 server."""
+
+    cpus = CPUS_OF_A_NODE
+    """Of each worker node."""
 
     def __init__(self, folder: Path, count: int, environment: Mapping[str, str]) -> None:
         self.of_nodes: dict[str, str] = {}
@@ -73,8 +76,7 @@ class Nodes:
         make_bucket(self.environment)
 
     def down(self) -> None:
-        for name in reversed(list(self.records)):
-            stop(self.records[name])
+        stop(*self.records.values())
         shutil.rmtree(self.cluster.state["ray_folder"], ignore_errors=True)
 
     def processes(self, kind: str) -> dict[str, list[psutil.Process]]:
@@ -101,7 +103,11 @@ class Nodes:
         return found
 
     def _workers(self) -> list[str]:
-        return [name for name, r in self.records.items() if name.startswith("ray-worker") and is_alive(r)]
+        return [
+            name
+            for name, r in self.records.items()
+            if name.startswith("ray-worker") and is_alive(r) and name not in self.killed
+        ]
 
     def _members(self, node: str) -> list[psutil.Process]:
         return psutil.Process(self.records[node]["pid"]).children(recursive=True)

@@ -107,11 +107,13 @@ def shares_of_batches(
     world_size: int,
     data_tasks: int = 2,
     prefetch: int = 2,
+    cpus_of_a_task: float = 1,
 ) -> Iterator[Share]:
     """This worker's share of every global batch from number `start` on, in order, loaded ahead of their use.
 
     sources: every task's items, in Ray's object store, so that a million of them are not sent with every task.
     data_tasks: how many tasks load for this worker at once. prefetch: batches fetched to the worker's own machine.
+    cpus_of_a_task: logical CPUs that each asks for; none where the caller's own are theirs too.
     """
     load = LoadShare(mixture, sources, rank, world_size)
     largest = max(2 * 3 * stage.crop**2 * math.ceil(stage.batch / world_size) for stage in mixture.stages)
@@ -128,7 +130,8 @@ def shares_of_batches(
     def begin(span: range) -> Iterator[dict[str, Any]]:
         """The rows of these batches; returns once the first of them is there."""
         numbers = ray.data.from_items(list(span), override_num_blocks=math.ceil(len(span) / per_block))
-        rows = iter(numbers.map(load, compute=tasks).iter_batches(batch_size=1, prefetch_batches=prefetch))
+        shares = numbers.map(load, compute=tasks, num_cpus=cpus_of_a_task)
+        rows = iter(shares.iter_batches(batch_size=1, prefetch_batches=prefetch))
         return chain([next(rows)], rows)
 
     spans = [range(i, min(i + SPAN, len(mixture))) for i in range(start, len(mixture), SPAN)]

@@ -39,7 +39,8 @@ def train_worker(setup: dict[str, Any]) -> None:
     """What `TorchTrainer` runs on each worker.
 
     setup: `config` (TrainConfig), `sources` (a reference to every task's items), `initial` (None, or a reference
-    to the weights to start from), `tracker` (Tracker), `recipe` (for the header of the exported weights).
+    to the weights to start from), `tracker` (Tracker), `recipe` (for the header of the exported weights),
+    `cpus_of_a_task` (logical CPUs that each loading task asks for).
     """
     config: TrainConfig = setup["config"]
     context = ray.train.get_context()
@@ -73,6 +74,7 @@ def train_worker(setup: dict[str, Any]) -> None:
             rank,
             world_size,
             config.data_tasks,
+            cpus_of_a_task=setup["cpus_of_a_task"],
         )
     )
     warned = False

@@ -94,6 +94,7 @@ def _train(
                 "initial": None if initial is None else ray.put(initial.model.state_dict()),
                 "tracker": tracker,
                 "recipe": recipe,
+                "cpus_of_a_task": 0 if _brings_its_room(config) else 1,
             }
             _say_if_it_waits(config)
             result = _trainer(config, setup, points, pairs and ray.put(pairs)).fit()
@@ -117,16 +118,39 @@ def initial_weights(uri: str, variant: str) -> Weights:
     return weights
 
 
-def cpus_of(config: TrainConfig) -> int:
-    """Logical CPUs that a run must find: loading must never wait for one that a trainer has, or nothing moves."""
-    return config.most_workers * (1 + config.data_tasks) + 1 + int(config.validation.wanted)
+def cpus_of(config: TrainConfig, workers: int | None = None) -> int:
+    """Logical CPUs that a run must find: loading must never wait for one that a trainer has, or nothing moves.
+
+    workers: None for the most that there can be.
+    """
+    return (workers or config.most_workers) * (1 + config.data_tasks) + 1 + int(config.validation.wanted)
+
+
+def _uses_gpus(config: TrainConfig) -> bool:
+    return bool(ray.cluster_resources().get("GPU")) if config.gpus is None else config.gpus
+
+
+def _brings_its_room(config: TrainConfig) -> bool:
+    """Whether a trainer's CPUs are its loading's too, which asks for none.
+
+    An elastic run takes as many trainers as there is room for: on CPUs they would leave none for loading. Others
+    load on any node that has a CPU to spare.
+    """
+    return config.max_workers is not None and not _uses_gpus(config)
 
 
 def _say_if_it_waits(config: TrainConfig) -> None:
     """A cluster that grows with what is asked of it may be smaller at first; one that doesn't would keep quiet."""
-    offered, taken = ray.cluster_resources().get("CPU", 0), cpus_of(config)
-    if offered < taken:
-        print(f"the cluster has {offered:g} CPUs and the run takes {taken}: it waits for more", flush=True)
+    cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+    if _brings_its_room(config):
+        each = 1 + config.data_tasks
+        fits = sum(count // each for count in cpus) >= config.workers
+        taken = f"{config.workers} times {each} on a node"
+    else:
+        fits = sum(cpus) >= cpus_of(config, config.workers)
+        taken = str(cpus_of(config, config.workers))
+    if not fits:
+        print(f"the cluster has {sum(cpus):g} CPUs and the run takes {taken}: it waits for more", flush=True)
 
 
 def tracking_place(config: TrainConfig) -> tuple[str, Path]:
@@ -167,13 +191,13 @@ def _closing(tracker: Tracker) -> Iterator[None]:
 
 def _trainer(config: TrainConfig, setup: dict[str, Any], points: Path, pairs: Any | None) -> TorchTrainer:
     """pairs: a reference to what the checkpoints are validated on."""
-    gpus = bool(ray.cluster_resources().get("GPU")) if config.gpus is None else config.gpus
+    gpus, brings_room = _uses_gpus(config), _brings_its_room(config)
     file_system, path = storage.arrow_file_system(storage.absolute(config.storage))
     validation = None
     if pairs is not None:
         validation = ValidationTasks(
             partial(validate, pairs=pairs, tracker=setup["tracker"]),
-            ray_remote_kwargs={"num_cpus": 1, "num_gpus": config.validation.gpus},
+            ray_remote_kwargs={"num_cpus": setup["cpus_of_a_task"], "num_gpus": config.validation.gpus},
         )
     return TorchTrainer(
         train_worker,
@@ -183,7 +207,7 @@ def _trainer(config: TrainConfig, setup: dict[str, Any], points: Path, pairs: An
             if config.max_workers is None
             else (config.workers, config.max_workers),
             use_gpu=gpus,
-            resources_per_worker=None if gpus else {"CPU": 1},
+            resources_per_worker=None if gpus else {"CPU": 1 + brings_room * config.data_tasks},
         ),
         run_config=RunConfig(
             name=config.name,
