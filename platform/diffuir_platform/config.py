@@ -49,7 +49,8 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"can't read the config {file}: {error.strerror}") from error
+        order = "; the config's file comes before the settings" if "=" in file.name else ""
+        raise UserError(f"can't read the config {file}: {error.strerror}{order}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     if values is None:

@@ -93,6 +93,10 @@ def test_missing_file(tmp_path: Path) -> None:
     refused("can't read", file=tmp_path / "absent.yaml")
 
 
+def test_a_setting_in_the_place_of_the_file(tmp_path: Path) -> None:
+    refused("the config's file comes before the settings", file=tmp_path / "variant=S")
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "just words", "\tname: x"])
 def test_a_file_that_is_no_config(tmp_path: Path, text: str) -> None:
     file = tmp_path / "run.yaml"
