@@ -93,7 +93,7 @@ def train_worker(setup: dict[str, Any]) -> None:
             metrics = {
                 "step": state.step,
                 "learning_rate": float(state.scheduler.get_last_lr()[0]),
-                "gradient_norm": norm,
+                "gradient_norm": float(norm),
                 **meter.drain(),
             }
             replaced += meter.drain_replaced()
@@ -153,8 +153,11 @@ def accumulate_gradients(
         losses = residual_loss(network, state.schedule, clean, degraded, t, image)
     (losses.sum() * (world_size / (share.total * config.accumulate))).backward()
     task = torch.tensor([TASKS.index(slot.task) for slot in share.slots], device=device)
-    sums = torch.zeros(len(TASKS), device=device).index_add_(0, task, losses.detach())
-    return {"loss": sums, "count": torch.bincount(task, minlength=len(TASKS)).float()}
+    loss, count = torch.zeros((2, len(TASKS)), device=device)
+    return {
+        "loss": loss.index_add_(0, task, losses.detach()),
+        "count": count.index_add_(0, task, torch.ones_like(losses)),
+    }
 
 
 @torch.no_grad()
@@ -173,7 +176,10 @@ def sampled(
 
 def as_signal(pixels: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (n, H, W, 3) in 0 .. 255 -> float32 (n, 3, H, W) in [-1, 1], channels-last."""
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    tensor = torch.from_numpy(pixels)
+    if device.type == "cuda":  # a copy from other memory waits until the GPU has done its earlier steps
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def draw_diffusion(share: Share, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -48,8 +48,11 @@ class TrainState:
         """The network with the averaged weights."""
         return cast(UNet, self.ema.module)
 
-    def advance(self, network: nn.Module) -> float:
-        """One optimiser step from the gradients that are there; returns their norm before clipping."""
+    def advance(self, network: nn.Module) -> Tensor:
+        """One optimiser step from the gradients that are there; returns their norm before clipping.
+
+        It stays on the device: who reads it waits for a GPU that has its next steps to be given.
+        """
         norm = nn.utils.clip_grad_norm_(network.parameters(), self.config.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -57,7 +60,7 @@ class TrainState:
         self.step += 1
         if self.step % self.config.ema.every == 0:
             self.ema.update_parameters(self.model)
-        return float(norm)
+        return norm
 
     def save(self, folder: Path) -> None:
         """Write everything into `folder`."""
