@@ -8,6 +8,8 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Self
 
 import psutil
@@ -24,6 +26,27 @@ SECONDS_OF_SILENCE = 20.0
 
 class Held(UserError):  # noqa: N818 - it names what is wrong
     """Another job has the lock."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Whose a lock is, for processes that work for its holder."""
+
+    uri: str
+    id: str
+
+    def check(self) -> None:
+        """Raise `UserError` where another job has the lock: the one that this is for was silent for too long."""
+        other = None
+        with suppress(UserError):  # the store does not answer; the next look may come through
+            other = self.other()
+        if other is not None:
+            raise _taken_over(other)
+
+    def other(self) -> str | None:
+        """Who else has the lock; None where nobody has."""
+        holder = _holder(self.uri)
+        return None if holder is None or holder.get("id") == self.id else _named(holder)
 
 
 class Lock:
@@ -45,6 +68,7 @@ class Lock:
             "pid": os.getpid(),
             "created": psutil.Process().create_time(),
         }
+        self.claim = Claim(self._uri, str(self._mine["id"]))
         self._ended = threading.Event()
         self._beating: threading.Thread | None = None
         self._lost: str | None = None
@@ -54,7 +78,7 @@ class Lock:
             dead = self._wait_until_dead()
             # Somebody else may have found it dead too and been faster. What comes between these two calls all the
             # same is seen at the next beat, by the one whose lock is gone.
-            if self._holder() == dead:
+            if _holder(self._uri) == dead:
                 storage.remove_file(self._uri)
         self._beating = threading.Thread(target=self._beat_on, daemon=True, name="diffuir-lock")
         self._beating.start()
@@ -64,54 +88,52 @@ class Lock:
         self._ended.set()
         if self._beating is not None:
             self._beating.join()
-        holder = self._holder()
+        holder = _holder(self._uri)
         if holder is not None and holder.get("id") == self._mine["id"]:
             storage.remove_file(self._uri)
 
     def check(self) -> None:
-        """Raise `UserError` where another job took the lock: this process was silent for too long."""
+        """Raise what `Claim.check` raises, as of the last beat."""
         if self._lost is not None:
-            raise UserError(f"another job ({self._lost}) took over from this one, which was silent: stopped")
+            raise _taken_over(self._lost)
 
     def _beat(self) -> bytes:
         return json.dumps({**self._mine, "time": time.time()}).encode()
 
     def _wait_until_dead(self) -> dict[str, Any] | None:
         """The holder, once it is dead; raise `Held` as soon as it is seen to live."""
-        first = self._holder()
+        first = _holder(self._uri)
         deadline = time.monotonic() + SECONDS_OF_SILENCE
         while first is not None and not _is_gone(first) and time.monotonic() < deadline:
             if _lives_here(first):
                 raise Held(self._held_by(first))
             time.sleep(0.5)
-            now = self._holder()
+            now = _holder(self._uri)
             if now is None:
                 return None
             if now != first:
                 raise Held(self._held_by(now))
         return first
 
-    def _holder(self) -> dict[str, Any] | None:
-        try:
-            found = json.loads(storage.read_bytes(self._uri))
-        except (storage.NotThere, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
-
     def _held_by(self, holder: dict[str, Any]) -> str:
         return f"another job {self._doing} ({_named(holder)}): wait until it is done, stop it, or {self._instead}"
 
     def _beat_on(self) -> None:
         while not self._ended.wait(SECONDS_BETWEEN_BEATS):
-            try:
-                holder = self._holder()
-                if holder is not None and holder.get("id") != self._mine["id"]:
-                    self._lost = _named(holder)
+            # Where the store does not answer, it will say so to the job itself; the next beat may come through.
+            with suppress(UserError):
+                self._lost = self.claim.other()
+                if self._lost is not None:
                     return
                 storage.write_bytes(self._uri, self._beat())
-            except UserError:
-                # The store does not answer: it will say so to the job itself, and the next beat may come through.
-                continue
+
+
+def _holder(uri: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(storage.read_bytes(uri))
+    except (storage.NotThere, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _lives_here(holder: dict[str, Any]) -> bool:
@@ -130,6 +152,10 @@ def _is_gone(holder: dict[str, Any]) -> bool:
         )
     except (psutil.NoSuchProcess, KeyError, ValueError):
         return True
+
+
+def _taken_over(other: str) -> UserError:
+    return UserError(f"another job ({other}) took over from this one, which was silent: stopped")
 
 
 def _named(holder: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -180,6 +181,28 @@ def test_a_run_that_is_going_on_is_left_to_who_is_at_it(photos: Path, tmp_path: 
         pytest.raises(UserError, match=r"another job trains test .*: wait until it is done"),
     ):
         train(config(photos, tmp_path), overwrite=True)
+
+
+def test_a_run_that_another_took_over_ends(photos: Path, tmp_path: Path, ray: object) -> None:
+    lock, ended = tmp_path / "test" / "lock.json", threading.Event()
+    other = json.dumps({"id": "another", "host": "elsewhere", "pid": 1, "created": 1.0})
+
+    def take_over() -> None:
+        while not ended.wait(0.2):
+            if any(tmp_path.glob("test/checkpoint*")):
+                lock.write_text(other)
+
+    taker = threading.Thread(target=take_over)
+    taker.start()
+    try:
+        with pytest.raises(
+            UserError, match=r"another job \(process 1 on elsewhere\) took over from this one"
+        ):
+            train(config(photos, tmp_path, stages=[{"steps": 2000, "crop": 16, "batch": 10}]))
+    finally:
+        ended.set()
+        taker.join()
+    assert lock.read_text() == other
 
 
 def test_weights_of_another_size_are_no_start(

@@ -16,17 +16,24 @@ from typing import Any
 
 from ray.train import UserCallback
 
+from ..lock import Claim
+
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class WritePoints(UserCallback):  # type: ignore[misc]
-    """Appends every point of the first worker to a file, and where it went on from."""
+    """Appends every point of the first worker to a file, and where it went on from.
 
-    def __init__(self, file: Path) -> None:
+    At each it is seen whether the run's folder is still the driver's, by its `claim`.
+    """
+
+    def __init__(self, file: Path, claim: Claim) -> None:
         self.file = file
+        self.claim = claim
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """Ray Train calls this with every worker's report."""
+        """Ray Train calls this with every worker's report; what is raised here ends the run."""
+        self.claim.check()
         if metrics[0].keys() & {"loss", "going_on_from"}:
             with self.file.open("a") as out:
                 out.write(json.dumps(metrics[0]) + "\n")

@@ -22,7 +22,7 @@ from diffuir_core import UserError, Weights, open_weights
 
 from .. import storage
 from ..data import Items, describe, fingerprint, list_sources
-from ..lock import Held, Lock
+from ..lock import Claim, Held, Lock
 from ..runtime import ray_session
 from ..tracking import Tracker, git_state, model_card, open_run
 from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, remove_strays
@@ -46,12 +46,12 @@ def train(config: TrainConfig, overwrite: bool = False, parent: str | None = Non
     folder = storage.join(storage.absolute(config.storage), config.name)
     with ExitStack() as stack:
         try:
-            stack.enter_context(Lock(folder, f"trains {config.name}", "take another name"))
+            lock = stack.enter_context(Lock(folder, f"trains {config.name}", "take another name"))
         except Held:
             raise
         except UserError as error:
             raise UserError(f"can't keep a run in {folder} ({error}): set storage") from error
-        return _train(config, overwrite, parent, folder, sources, pairs, initial)
+        return _train(config, overwrite, parent, folder, lock.claim, sources, pairs, initial)
 
 
 def _train(
@@ -59,6 +59,7 @@ def _train(
     overwrite: bool,
     parent: str | None,
     folder: str,
+    claim: Claim,
     sources: dict[str, Items],
     pairs: dict[str, Items] | None,
     initial: Weights | None,
@@ -97,7 +98,7 @@ def _train(
                 "cpus_of_a_task": 0 if _brings_its_room(config) else 1,
             }
             _say_if_it_waits(config)
-            result = _trainer(config, setup, points, pairs and ray.put(pairs)).fit()
+            result = _trainer(config, setup, WritePoints(points, claim), pairs and ray.put(pairs)).fit()
         _register(result, tracker, config)
     # Last of all: who finds it takes the run for finished.
     with file_of(result.checkpoint, WEIGHTS_FILE) as weights, storage.writing(exported) as temporary:
@@ -189,7 +190,9 @@ def _closing(tracker: Tracker) -> Iterator[None]:
     tracker.finish(failed=False)
 
 
-def _trainer(config: TrainConfig, setup: dict[str, Any], points: Path, pairs: Any | None) -> TorchTrainer:
+def _trainer(
+    config: TrainConfig, setup: dict[str, Any], points: WritePoints, pairs: Any | None
+) -> TorchTrainer:
     """pairs: a reference to what the checkpoints are validated on."""
     gpus, brings_room = _uses_gpus(config), _brings_its_room(config)
     file_system, path = storage.arrow_file_system(storage.absolute(config.storage))
@@ -219,7 +222,7 @@ def _trainer(config: TrainConfig, setup: dict[str, Any], points: Path, pairs: An
                 checkpoint_score_order="max",
             ),
             failure_config=FailureConfig(max_failures=config.max_failures),
-            callbacks=[WritePoints(points)],
+            callbacks=[points],
         ),
         validation_config=validation,
     )
@@ -238,10 +241,13 @@ def _register(result: ray.train.Result, tracker: Tracker, config: TrainConfig) -
 
 
 def user_error_within(error: BaseException) -> str | None:
-    """The sentence of the `UserError` that a worker or a loading task ended with, None where there is none.
+    """The sentence of the `UserError` that a run ended with, None where there is none.
 
-    Ray hands it over as text, within the tracebacks of the tasks it went through.
+    The controller's comes as it is; a worker's or a loading task's as text, within tracebacks.
     """
+    failure = getattr(error, "controller_failure", None)
+    if isinstance(failure, UserError):
+        return str(failure)
     for text in (str(error), *map(str, getattr(error, "worker_failures", {}).values())):
         found = re.search(r"\bUserError: (.+)", text)
         if found:
