@@ -1,7 +1,7 @@
 """What `diffuir restore` adds to its arithmetic, and whether its memory stays flat.
 
 python tests/benchmarks/collection.py [--photos 20000] [--side 32] [--batch-size N] [--turns 1] [--json FILE]
-python tests/benchmarks/collection.py --model PHOTOS [--steps 3]
+python tests/benchmarks/collection.py --model PHOTOS [--steps 3] [--precision float32] [--batch-size N]
 
 Without a model: many tiny JPEGs through a restorer that changes nothing, beside a bare loop of two processes that
 reads, decodes, encodes and writes the same files with the same functions. The memory of the driver and of Ray's
@@ -154,10 +154,11 @@ def bare_model(values: dict[str, Any]) -> float:
     files = sorted(path for path in Path(values["source"]).rglob("*") if path.is_file())
     images = [decode(path.read_bytes()).pixels for path in files]
     restorer = RestoreOptions(**values["options"]).restorer()
-    restorer.restore([images[0]])
+    together = values["options"]["batch_size"] or 1
+    restorer.restore(images[:together])
     began = time.perf_counter()
-    for image in images:
-        restorer.restore([image])
+    for i in range(0, len(images), together):
+        restorer.restore(images[i : i + together])
     return len(images) / (time.perf_counter() - began)
 
 
@@ -174,7 +175,7 @@ def with_model(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "target": str(folder / "out"),
         "photos": sum(path.is_file() for path in Path(asked.model).rglob("*")),
         "model": True,
-        "options": {"steps": asked.steps, "precision": "float32"},
+        "options": {"steps": asked.steps, "precision": asked.precision, "batch_size": asked.batch_size},
     }
     runs, loops = [], []
     for _ in range(asked.turns):
@@ -234,6 +235,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--model", metavar="PHOTOS", help="a folder of photos to restore")
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--precision", default="float32")
     parser.add_argument("--json", help="write the figures here too")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -1,9 +1,9 @@
 """What `diffuir train` adds to its arithmetic: the run beside a bare DDP loop over the same batches.
 
 python tests/benchmarks/training_loop.py [--turns 3] [--seconds 40] [--crop 64] [--batch 10]
-    [--threads N] [--json FILE]
+    [--variant T] [--device cpu] [--data-tasks 2] [--threads N] [--json FILE]
 
-Both train a T on the photos that scikit-image bundles, with batches that the same functions make up in as many
+Both train on the photos that scikit-image bundles, with batches that the same functions make up in as many
 processes while they train. The bare loop does the same arithmetic under PyTorch's DDP alone, with PyTorch's
 DataLoader; the run has Ray Train and Ray Data, logs and checkpoints. Both are started, and then go in turns, the
 other one stopped (SIGSTOP), so that a machine's good and bad minutes meet both. In each turn the bare loop goes
@@ -41,15 +41,18 @@ WARM_UP = 20
 """Steps of each side before the first turn."""
 
 
-def settings(folder: Path, crop: int, batch: int, threads: int | None = None) -> dict[str, Any]:
+def settings(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """Of a run like the quick start's, of more steps than will be made."""
     return {
         "name": "run",
         "storage": str(folder / "runs"),
         "data": {"clean": [str(folder / "photos")]},
-        "stages": [{"steps": 100_000, "crop": crop, "batch": batch}],
+        "variant": asked.variant,
+        "stages": [{"steps": 100_000, "crop": asked.crop, "batch": asked.batch}],
         "accumulate": 1,
-        "threads": threads,
+        "gpus": asked.device == "cuda",
+        "threads": asked.threads,
+        "data_tasks": asked.data_tasks,
         "log_every": LOG_EVERY,
         "checkpoint_every": 200,
         "panels_every": 100_000,
@@ -117,9 +120,10 @@ def the_bare_loop(values: dict[str, Any], steps: Path) -> None:
         multiprocessing_context="spawn",
     )
     store = torch.distributed.HashStore()  # type: ignore[attr-defined]
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    state = TrainState(config, torch.device("cpu"))
-    network = DistributedDataParallel(state.model)
+    device = torch.device("cuda" if config.gpus else "cpu")
+    torch.distributed.init_process_group("nccl" if config.gpus else "gloo", store=store, rank=0, world_size=1)
+    state = TrainState(config, device)
+    network = DistributedDataParallel(state.network)
     with steps.open("a", buffering=1) as file:
         for share in shares:
             accumulate_gradients(network, state, share, 1)
@@ -187,7 +191,7 @@ def seconds_apart(times: list[float], began: float, ended: float) -> float:
 def measure(folder: Path, asked: argparse.Namespace) -> tuple[dict[str, list[float]], float]:
     """Seconds a step of each side, a figure a turn; and the run's share of waiting."""
     context = multiprocessing.get_context("spawn")
-    values = settings(folder, asked.crop, asked.batch, asked.threads)
+    values = settings(folder, asked)
     steps = folder / "steps"
     run = context.Process(target=the_run, args=(values,))
     bare = context.Process(target=the_bare_loop, args=(values, steps))
@@ -220,6 +224,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=40, help="that a side has in each turn")
+    parser.add_argument("--variant", default="T")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--data-tasks", type=int, default=2, help="processes that make batches up, of either side"
+    )
     parser.add_argument("--threads", type=int, help="of the arithmetic on either side (all cores)")
     parser.add_argument("--json", help="write the figures here too")
     asked = parser.parse_args()
@@ -231,7 +240,13 @@ def main() -> None:
         for photo in ("astronaut", "coffee", "chelsea"):
             Image.fromarray(getattr(data, photo)()).save(photos / f"{photo}.png")
         measured, waiting = measure(Path(name), asked)
-    table = Table("", "s a step", "of bare", "waiting", title=f"T, {asked.batch} crops of {asked.crop}")
+    table = Table(
+        "",
+        "s a step",
+        "of bare",
+        "waiting",
+        title=f"{asked.variant}, {asked.batch} crops of {asked.crop}, {asked.device}",
+    )
     for side, values in measured.items():
         speeds = [bare / value for value, bare in zip(values, measured["bare"], strict=True)]
         table.add_row(

@@ -28,7 +28,7 @@ from diffuir_platform.config import load_config
 from diffuir_platform.lock import Lock
 from diffuir_platform.train import TrainConfig, train
 from diffuir_platform.train.loop import sampled
-from diffuir_platform.train.state import TrainState
+from diffuir_platform.train.state import TrainState, compiles
 
 STEPS = 6
 
@@ -246,6 +246,36 @@ def test_killed_at_any_step_and_started_again_gives_the_same_weights(
     steps = [p.step for p in client.get_metric_history(run_info.info.run_id, "loss")]
     assert steps == sorted(set(steps)), "a restart must not repeat points"
     assert steps[-1] == STEPS
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "compiler", "expected"),
+    [
+        (None, "cpu", "c++", False),
+        (True, "cpu", "c++", True),
+        (None, "cuda", "gcc", True),
+        (None, "cuda", None, False),
+        (False, "cuda", "gcc", False),
+    ],
+)
+def test_the_network_is_compiled_where_it_pays_and_can_be(
+    asked: bool | None,
+    device: str,
+    compiler: str | None,
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if compiler:
+        (tmp_path / compiler).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert compiles(TrainConfig(compile=asked), torch.device(device)) == expected
+
+
+def test_without_a_compiler_compiling_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"there is no c\+\+ or g\+\+ or clang\+\+: install one"):
+        compiles(TrainConfig(compile=True), torch.device("cpu"))
 
 
 def test_a_photo_that_cannot_be_read_stops_the_run_with_its_name(

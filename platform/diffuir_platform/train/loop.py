@@ -59,8 +59,10 @@ def train_worker(setup: dict[str, Any]) -> None:
             state.load(file.parent)
         if tracker:
             tracker.log_again(state.points)
-        ray.train.report({"going_on_from": state.step})
-    network = ray.train.torch.prepare_model(torch.compile(state.model) if config.compile else state.model)
+        ray.train.report({"says": f"going on from step {state.step:,}"})
+    if state.compiled:
+        ray.train.report({"says": "the network is compiled: its first steps take minutes"})
+    network = ray.train.torch.prepare_model(state.network)
     sources = ray.get(setup["sources"])
     mixture = Mixture(
         config.seed, config.batch_stages(), {t: len(s) for t, s in sources.items()}, config.mixture
@@ -167,7 +169,7 @@ def sampled(
     """The time (n,) and I_t (n, 3, H, W) that the network meets at `step` of `steps` when it restores."""
 
     def predict(image: Tensor, step: int, t: int) -> Tensor:
-        return predict_residual(state.model, state.schedule, image, degraded, t)
+        return predict_residual(state.network, state.schedule, image, degraded, t)
 
     start = start_release(state.schedule, degraded, noise)
     image = last(chain([start], islice(ddim(predict, state.schedule, start, degraded, steps), step)))

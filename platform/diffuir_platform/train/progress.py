@@ -22,7 +22,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class WritePoints(UserCallback):  # type: ignore[misc]
-    """Appends every point of the first worker to a file, and where it went on from.
+    """Appends every point of the first worker to a file, and what else it says.
 
     At each it is seen whether the run's folder is still the driver's, by its `claim`.
     """
@@ -34,7 +34,7 @@ class WritePoints(UserCallback):  # type: ignore[misc]
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Ray Train calls this with every worker's report; what is raised here ends the run."""
         self.claim.check()
-        if metrics[0].keys() & {"loss", "going_on_from"}:
+        if metrics[0].keys() & {"loss", "says"}:
             with self.file.open("a") as out:
                 out.write(json.dumps(metrics[0]) + "\n")
 
@@ -62,8 +62,8 @@ def _follow(file: Path, steps: int, done: threading.Event) -> None:
             last_look = done.is_set()
             for text in points:
                 point = json.loads(text)
-                if "going_on_from" in point:
-                    print(f"going on from step {point['going_on_from']:,}", flush=True)
+                if "says" in point:
+                    print(point["says"], flush=True)
                     continue
                 for line in point.get("replaced", ()):
                     print(f"another image is taken in place of one that can't be used: {line}", flush=True)

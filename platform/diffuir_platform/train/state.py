@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -11,11 +13,28 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from diffuir_core import Schedule, UNet, build
+from diffuir_core import Schedule, UNet, UserError, build
 
 from .settings import TrainConfig
 
 STATE_FILE = "state.pt"
+
+
+COMPILERS = {"cuda": ("CC", "cc", "gcc", "clang"), "cpu": ("CXX", "c++", "g++", "clang++")}
+"""By kind of device, where the compiler is looked for that torch.compile calls: a variable, and commands."""
+
+
+def compiles(config: TrainConfig, device: torch.device) -> bool:
+    """Whether torch.compile is used on this machine; raises `UserError` where it is asked for and can't be."""
+    if config.compile is False or (config.compile is None and device.type != "cuda"):
+        return False
+    variable, *commands = COMPILERS[device.type]
+    found = any(map(shutil.which, (os.environ.get(variable) or commands[0], *commands)))
+    if config.compile and not found:
+        raise UserError(
+            f"compile = true takes a compiler and there is no {' or '.join(commands)}: install one"
+        )
+    return found
 
 
 class TrainState:
@@ -35,6 +54,11 @@ class TrainState:
             model.load_state_dict(initial)
         self.config = config
         self.model = model.to(device)
+        self.compiled = compiles(config, device)
+        self.network: nn.Module = self.model
+        """What is called: the model, or what torch.compile makes of it."""
+        if self.compiled:
+            self.network = cast(nn.Module, torch.compile(self.model, dynamic=False))
         self.schedule = Schedule.release(config.delta_end, config.condition).to(device)
         self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema.decay))
         self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, betas=config.betas)
