@@ -26,6 +26,9 @@ KEEP_ALIVE = 75
 SECONDS_TO_BE_READY = 30
 """That a gateway has for seeing a model, once there is one."""
 
+SECONDS_TO_END = 60
+"""That Serve has for finishing what was begun."""
+
 FOR_SERVE = {
     # How soon scaling sees what there is to do: 10 s by default.
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
@@ -86,7 +89,23 @@ def serving(settings: ServeSettings, make: Any = None) -> Iterator[str]:
         except RuntimeError as error:
             raise UserError(f"the endpoint did not start: {_last_line(error)}") from error
         finally:
-            serve.shutdown()
+            _shut_down()
+
+
+def _shut_down() -> None:
+    """As `serve.shutdown()`, whose call ends with the controller: Ray prints that as a failed task."""
+    import ray
+    from ray import serve
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+    deadline = time.monotonic() + SECONDS_TO_END
+    with suppress(ValueError):  # of a controller that is not there, or no more
+        controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+        controller.graceful_shutdown.remote(wait=False)
+        while time.monotonic() < deadline:
+            ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+            time.sleep(0.1)
+    serve.shutdown()
 
 
 def http_options(settings: ServeSettings) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import MEDIA_TYPE, Problem
+from .small_bodies import with_body, without_body
 
 logger = logging.getLogger("ray.serve")
 
@@ -69,9 +70,11 @@ class Front:
                 answered = True
                 await send(message)
 
-        if scope["method"] in _WITHOUT_BODY:
-            receive = without_body(receive)
         try:
+            if scope["method"] in _WITHOUT_BODY:
+                receive = without_body(receive)
+            else:
+                scope, receive = await with_body(scope, receive)
             await self._app(scope, receive, answer)
         except Exception:
             logger.exception("a request failed in Serve's HTTP server")
@@ -91,23 +94,6 @@ def headers_for_serve(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, b
     kept = [(name, value) for name, value in headers if name.replace(b"-", b"_") not in OF_SERVE]
     kept = [(name, value) for name, value in kept if name != REQUEST_ID]
     return [*kept, (REQUEST_ID, ids[0] if ids else str(uuid.uuid4()).encode())]
-
-
-def without_body(receive: Receive) -> Receive:
-    """No body, whatever comes: Serve would keep all of it until the answer is there."""
-    began = False
-
-    async def received() -> Message:
-        nonlocal began
-        if not began:
-            began = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return message
-
-    return received
 
 
 def problem_of(start: Message) -> Problem | None:

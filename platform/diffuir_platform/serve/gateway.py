@@ -36,6 +36,7 @@ from .parameters import Parameters, RestoreQuery
 from .problems import Problem, of_image
 from .scaling import running_processes
 from .settings import ServeSettings
+from .small_bodies import Unpacked
 
 logger = logging.getLogger("ray.serve")
 
@@ -92,7 +93,7 @@ class Gateway:
         """Serve calls this after the constructor."""
         from .api import api
 
-        return self.measured.counting(api(self))
+        return self.measured.counting(Unpacked(api(self)))
 
     async def watch(self) -> None:
         """Keep up with how many models there are, until it is cancelled."""
