@@ -98,6 +98,8 @@ def _start_local(cpus: int, dashboard: bool) -> None:
 
     # Without this Ray writes a token into the home folder, which later makes `ray job submit` fail.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    # This machine is not taken away by a cloud: no process need look for that.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     for name, value in FOR_WORKERS.items():
         os.environ.setdefault(name, value)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
