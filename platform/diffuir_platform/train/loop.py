@@ -60,7 +60,8 @@ def train_worker(setup: dict[str, Any]) -> None:
         if tracker:
             tracker.log_again(state.points)
         ray.train.report({"says": f"going on from step {state.step:,}"})
-    if state.compiled:
+    # Not all of the nodes need have a compiler, but all workers must report.
+    if any_worker(state.compiled, device, world_size):
         ray.train.report({"says": "the network is compiled: its first steps take minutes"})
     network = ray.train.torch.prepare_model(state.network)
     sources = ray.get(setup["sources"])
