@@ -46,7 +46,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 PROBE_SECONDS = 10.0
 SMALL_PIXELS = 2**18
 HELD_FOR_A_PIXEL = 6
-"""Bytes of a photo on its way: as it was and as it is."""
+"""Bytes of a photo on its way: as it was and as it is. Of one of 16 bits they are beside its own samples."""
 
 T = TypeVar("T")
 
@@ -185,6 +185,8 @@ class Gateway:
         with self.admission.work(options.model, work):
             holding.add(header.height * header.width * HELD_FOR_A_PIXEL)
             image = await self.in_thread(decoding) if small is None else small
+            if image.deep is not None:
+                holding.add(2 * image.deep.nbytes)
             watch.lap("decode")
             restored = await self._restored(image, options)
             whole = watch.lap("hop")
