@@ -7,9 +7,10 @@ import hashlib
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,12 +27,14 @@ from .recording import RecordedPasses
 from .sampling import Predict, ddim, last
 from .schedule import sampling_times
 from .tiling import Tiling
+from .transfer import to_cpu, to_device
 from .unet import MULTIPLE, pad_to_multiple, padded_size
 from .weights import open_weights
 
+T = TypeVar("T")
+
 BATCH_PIXELS = 2**18
 """Pixels that go through the network together: what small images need to fill the machine, and no more."""
-
 
 KEEPING_SHARE = 0.6
 """Of the memory: an image that needs more is restored without keeping what is freed, which would not fit."""
@@ -45,6 +48,10 @@ class Restoration:
     """uint8 (H, W, 3)."""
     tiling: Tiling | None
     """The tiles it was restored in; None: whole."""
+
+
+Restorations = Callable[[], list[Restoration]]
+"""What waits for images that a device may still be at, and gives them."""
 
 
 class Restorer:
@@ -118,14 +125,19 @@ class Restorer:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
                 raise ValueError(f"an image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
             groups[padded_size(*image.shape[:2])].append(i)
+
+        def begun() -> Iterator[tuple[list[int], Restorations]]:
+            for (height, width), members in groups.items():
+                together = self.together(height, width)
+                for start in range(0, len(members), together):
+                    batch = members[start : start + together]
+                    degraded = [equalised(images[i]) if self.equalise else images[i] for i in batch]
+                    degraded += degraded[-1:] * (together - len(batch))
+                    yield batch, self._restore_group(degraded)
+
         done: dict[int, Restoration] = {}
-        for (height, width), members in groups.items():
-            together = self.together(height, width)
-            for start in range(0, len(members), together):
-                batch = members[start : start + together]
-                degraded = [equalised(images[i]) if self.equalise else images[i] for i in batch]
-                degraded += degraded[-1:] * (together - len(batch))
-                done.update(zip(batch, self._restore_group(degraded), strict=False))
+        for batch, restored in one_behind(begun()):
+            done.update(zip(batch, restored(), strict=False))
         return [
             replace(done[i], pixels=part_way(image, done[i].pixels, self.strength))
             for i, image in enumerate(images)
@@ -147,7 +159,7 @@ class Restorer:
         memory = available_memory(self.device) if self.memory is None else self.memory
         return plan(self.variant, height, width, itemsize, memory, self.tile)
 
-    def _restore_group(self, images: Sequence[np.ndarray]) -> list[Restoration]:
+    def _restore_group(self, images: Sequence[np.ndarray]) -> Restorations:
         """Images of one padded size; out of memory, one by one, then in smaller tiles."""
         height, width = images[0].shape[:2]
         plan = self.plan(height, width)
@@ -157,18 +169,19 @@ class Restorer:
         if tiling is None:
             restored = _unless_out_of_memory(lambda: self._restore_whole(images))
             if restored is not None:
-                return [Restoration(pixels, None) for pixels in restored]
+                return restored
         if len(images) > 1:
-            return [self._restore_group([image])[0] for image in images]
+            each = [self._restore_group([image]) for image in images]
+            return lambda: [restored()[0] for restored in each]
         while True:
             if tiling is not None:
                 restored = _unless_out_of_memory(partial(self._restore_in_tiles, images[0], tiling))
                 if restored is not None:
-                    return [Restoration(pixels, tiling) for pixels in restored]
+                    return restored
             tiling = smaller(height, width, tiling)
 
     @torch.inference_mode()
-    def _restore_whole(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _restore_whole(self, images: Sequence[np.ndarray]) -> Restorations:
         """Images of one padded size, each at once."""
         sizes = [image.shape[:2] for image in images]
 
@@ -183,13 +196,15 @@ class Restorer:
             return self._passes(image, seen, step).clamp_(-1.0, 1.0)
 
         degraded = stacked(as_signal(image, self.device) for image in images)
-        noise = stacked(content_noise(image, self.seed)[0].to(self.device) for image in images)
+        noise = stacked(to_device(content_noise(image, self.seed)[0], self.device) for image in images)
         seen = self.network.see(self.schedule.implicit(degraded))
         restored = self._sample(predict, degraded, noise)
-        return [level[:h, :w] for level, (h, w) in zip(restored, sizes, strict=True)]
+        return lambda: [
+            Restoration(level[:h, :w], None) for level, (h, w) in zip(restored(), sizes, strict=True)
+        ]
 
     @torch.inference_mode()
-    def _restore_in_tiles(self, image: np.ndarray, tiling: Tiling) -> list[np.ndarray]:
+    def _restore_in_tiles(self, image: np.ndarray, tiling: Tiling) -> Restorations:
         """One image, in tiles."""
         degraded = as_signal(image, self.device)[None]
         condition = self.schedule.implicit(degraded)
@@ -206,17 +221,27 @@ class Restorer:
             statistics.gathering = False
             return tiling.blend(of_tile, image).clamp_(-1.0, 1.0)
 
-        noise = content_noise(image, self.seed).to(self.device)
-        return list(self._sample(predict, degraded, noise))
+        noise = to_device(content_noise(image, self.seed), self.device)
+        restored = self._sample(predict, degraded, noise)
+        return lambda: [Restoration(level, tiling) for level in restored()]
 
-    def _sample(self, predict: Predict, degraded: Tensor, noise: Tensor) -> np.ndarray:
-        """uint8 (B, H, W, 3)."""
+    def _sample(self, predict: Predict, degraded: Tensor, noise: Tensor) -> Callable[[], np.ndarray]:
+        """What gives the uint8 (B, H, W, 3) once they are there."""
         start = start_release(self.schedule, degraded, noise)
         image = last(ddim(predict, self.schedule, start, degraded, self.steps))
-        return ((image + 1.0) * 127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+        return to_cpu(((image + 1.0) * 127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1))
 
 
-def _unless_out_of_memory(run: Callable[[], list[np.ndarray]]) -> list[np.ndarray] | None:
+def one_behind(begun: Iterable[T]) -> Iterator[T]:
+    """The same, each once the next one is begun: a GPU is not kept waiting for the noise of the next."""
+    held: list[T] = []
+    for one in begun:
+        yield from held
+        held = [one]
+    yield from held
+
+
+def _unless_out_of_memory(run: Callable[[], Restorations]) -> Restorations | None:
     """What `run` returns, or None where memory ran out; what it held is free again when this returns."""
     try:
         return run()
@@ -237,7 +262,7 @@ def part_way(original: np.ndarray, restored: np.ndarray, strength: float) -> np.
 def as_signal(image: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (H, W, 3) -> float32 (3, H, W) in [-1, 1] on `device`."""
     # Writable, because torch warns of what it could write to and never does here.
-    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(device)
+    pixels = to_device(torch.from_numpy(np.require(image, requirements=["C", "W"])), device)
     return pixels.permute(2, 0, 1).float() / 255.0 * 2.0 - 1.0
 
 

@@ -276,7 +276,7 @@ def pad_to_multiple(x: Tensor) -> Tensor:
     for axis, padded in zip((-2, -1), padded_size(*x.shape[-2:]), strict=True):
         size = x.shape[axis]
         if padded > size:
-            x = x.index_select(axis, reflected_indices(size, padded).to(x.device))
+            x = x.index_select(axis, reflected_indices(size, padded, x.device))
     return x
 
 
@@ -285,8 +285,8 @@ def padded_size(height: int, width: int) -> tuple[int, int]:
     return math.ceil(height / MULTIPLE) * MULTIPLE, math.ceil(width / MULTIPLE) * MULTIPLE
 
 
-def reflected_indices(size: int, padded: int) -> Tensor:
+def reflected_indices(size: int, padded: int, device: torch.device) -> Tensor:
     """0 .. size-1 and then back and forth (the edge pixel not repeated), `padded` indices in all."""
     period = max(2 * (size - 1), 1)
-    ramp = torch.arange(padded) % period
+    ramp = torch.arange(padded, device=device) % period
     return torch.minimum(ramp, period - ramp) if size > 1 else torch.zeros_like(ramp)

@@ -197,10 +197,10 @@ def measure(folder: Path, asked: argparse.Namespace) -> tuple[dict[str, list[flo
     bare = context.Process(target=the_bare_loop, args=(values, steps))
     database = Path(values["storage"]) / "mlflow.db"
     run.start()
+    bare.start()  # both at once: on a GPU each compiles for minutes
     try:
-        wait_for(lambda: database.exists(), [run])
-        wait_for(lambda: len(points_of_the_run(values)) * LOG_EVERY >= WARM_UP, [run])
-        bare.start()
+        wait_for(lambda: database.exists(), [run, bare])
+        wait_for(lambda: len(points_of_the_run(values)) * LOG_EVERY >= WARM_UP, [run, bare])
         wait_for(lambda: len(times(steps)) >= WARM_UP, [run, bare])
         went = in_turns(run, bare, asked.turns, asked.seconds)
         points = points_of_the_run(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ Make = Callable[[Path | None], RestoresPixels]
 
 AT_HAND = 4
 """Parcels of one model: one being read, one restored, one written and one on its way, so that it never waits."""
+AT_ONCE = 2
+"""Parcels inside a model's process: while one is restored, another is unpacked, or packed and handed on."""
 OVER_HALF = 0.001
 """CPUs that a model takes besides its half of a node, so that models never fill one. Where more are asked for than
 there are nodes, or nodes die, none would be left for reading and writing, and nothing would ever move again."""
@@ -34,7 +37,7 @@ MOST_FAILED_STARTS = 3
 
 
 class ModelProcess:
-    """One restorer; an actor."""
+    """One restorer; an actor of as many threads as are `AT_ONCE`, and one for all that the restorer does."""
 
     def __init__(self, make: Make, weights: Weights, threads: int | None) -> None:
         import torch
@@ -42,8 +45,9 @@ class ModelProcess:
         if threads is not None:
             # Ray allows a process as many threads as the CPUs it asked for, and locally those are logical ones.
             torch.set_num_threads(threads)
+        self._model = ThreadPoolExecutor(1)
         with weights.as_file() as file:
-            self._restorer = make(file)
+            self._restorer = self._model.submit(make, file).result()
 
     def ready(self) -> str:
         """The precision, once the model is there."""
@@ -51,7 +55,7 @@ class ModelProcess:
 
     def restore(self, photos: bytes) -> bytes:
         """Restored photos, pickled as they came."""
-        return restore(photos, self._restorer)
+        return restore(photos, self._restorer, self._model)
 
 
 @dataclass(eq=False)
@@ -127,6 +131,7 @@ class Models:
                 # Ray would bring a process that dies of a photo back, with the same photo.
                 max_restarts=0,
                 max_task_retries=0,
+                max_concurrency=AT_ONCE,
             )
             .remote(*self._arguments, resources.model_threads)
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
 from diffuir_core.imaging import ExifPolicy
 
@@ -21,9 +22,10 @@ def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool) -> bytes:
     return pickle.dumps(stages.read(items, exif, truncated), protocol=5)
 
 
-def restore(photos: bytes, restorer: RestoresPixels) -> bytes:
-    """`stages.restore` of pickled photos, pickled."""
-    return pickle.dumps(stages.restore(pickle.loads(photos), restorer), protocol=5)
+def restore(photos: bytes, restorer: RestoresPixels, model: Executor) -> bytes:
+    """`stages.restore` of pickled photos, pickled; only what the restorer does is done by `model`."""
+    restored = model.submit(stages.restore, pickle.loads(photos), restorer).result()
+    return pickle.dumps(restored, protocol=5)
 
 
 def write(photos: bytes, folder: str, quality: int) -> list[Photo]:

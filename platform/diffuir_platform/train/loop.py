@@ -23,6 +23,7 @@ from diffuir_core.degradations import TASKS
 from diffuir_core.diffusion import forward_process, predict_residual, residual_loss, start_release
 from diffuir_core.sampling import ddim, last
 from diffuir_core.schedule import sampling_times
+from diffuir_core.transfer import to_device
 
 from ..data import Mixture, Share, shares_of_batches
 from ..tracking import Tracker
@@ -179,10 +180,7 @@ def sampled(
 
 def as_signal(pixels: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (n, H, W, 3) in 0 .. 255 -> float32 (n, 3, H, W) in [-1, 1], channels-last."""
-    tensor = torch.from_numpy(pixels)
-    if device.type == "cuda":  # a copy from other memory waits until the GPU has done its earlier steps
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return to_device(torch.from_numpy(pixels), device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def draw_diffusion(share: Share, device: torch.device) -> tuple[Tensor, Tensor]:
