@@ -272,6 +272,24 @@ def test_the_network_is_compiled_where_it_pays_and_can_be(
     assert compiles(TrainConfig(compile=asked), torch.device(device)) == expected
 
 
+def test_on_gpus_loading_takes_their_share_of_the_cpus() -> None:
+    """With GPUs that Ray is told of: none is used."""
+    asked = """
+import ray
+from diffuir_platform.train import TrainConfig
+from diffuir_platform.train.run import cpus_of, loading_tasks
+print(loading_tasks(TrainConfig()))
+ray.init(num_cpus=32, num_gpus=4, logging_level="error", include_dashboard=False)
+for values in ({}, {"gpus": False}, {"data_tasks": 3}):
+    print(loading_tasks(TrainConfig(**values)))
+print(cpus_of(TrainConfig(workers=4)))
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert said.stdout.split() == ["2", "5", "2", "3", "25"]
+
+
 def test_without_a_compiler_compiling_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"there is no c\+\+ or g\+\+ or clang\+\+: install one"):

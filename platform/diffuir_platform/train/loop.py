@@ -41,7 +41,7 @@ def train_worker(setup: dict[str, Any]) -> None:
 
     setup: `config` (TrainConfig), `sources` (a reference to every task's items), `initial` (None, or a reference
     to the weights to start from), `tracker` (Tracker), `recipe` (for the header of the exported weights),
-    `cpus_of_a_task` (logical CPUs that each loading task asks for).
+    `data_tasks` (that load for each worker), `cpus_of_a_task` (logical CPUs that each of them asks for).
     """
     config: TrainConfig = setup["config"]
     context = ray.train.get_context()
@@ -77,7 +77,7 @@ def train_worker(setup: dict[str, Any]) -> None:
             state.step * config.accumulate,
             rank,
             world_size,
-            config.data_tasks,
+            setup["data_tasks"],
             cpus_of_a_task=setup["cpus_of_a_task"],
         )
     )

@@ -32,6 +32,9 @@ from .record import DATA, RUN_FILE, computed_from, open_record, write_record
 from .settings import TrainConfig
 from .validation import SCORE, held_out, validate
 
+LEAST_TASKS, MOST_TASKS = 2, 16
+"""That load for a worker, unless one says how many. An H100 trains T on what twelve make."""
+
 
 def train(config: TrainConfig, overwrite: bool = False, parent: str | None = None) -> str:
     """Train, or go on with the run of that name, and return where the exported weights are.
@@ -95,6 +98,7 @@ def _train(
                 "initial": None if initial is None else ray.put(initial.model.state_dict()),
                 "tracker": tracker,
                 "recipe": recipe,
+                "data_tasks": loading_tasks(config),
                 "cpus_of_a_task": 0 if _brings_its_room(config) else 1,
             }
             _say_if_it_waits(config)
@@ -124,7 +128,18 @@ def cpus_of(config: TrainConfig, workers: int | None = None) -> int:
 
     workers: None for the most that there can be.
     """
-    return (workers or config.most_workers) * (1 + config.data_tasks) + 1 + int(config.validation.wanted)
+    return (workers or config.most_workers) * (1 + loading_tasks(config)) + 1 + int(config.validation.wanted)
+
+
+def loading_tasks(config: TrainConfig) -> int:
+    """Tasks that load for each worker; the fewest that there may be where Ray does not run yet."""
+    there = ray.cluster_resources() if ray.is_initialized() else {}
+    if config.data_tasks is not None:
+        return config.data_tasks
+    if config.gpus is False or not there.get("GPU"):
+        return LEAST_TASKS
+    share = int(there["CPU"] // there["GPU"])
+    return min(MOST_TASKS, max(LEAST_TASKS, share - 3))  # the trainer, its controller and a validation
 
 
 def _uses_gpus(config: TrainConfig) -> bool:
@@ -144,7 +159,7 @@ def _say_if_it_waits(config: TrainConfig) -> None:
     """A cluster that grows with what is asked of it may be smaller at first; one that doesn't would keep quiet."""
     cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
     if _brings_its_room(config):
-        each = 1 + config.data_tasks
+        each = 1 + loading_tasks(config)
         fits = sum(count // each for count in cpus) >= config.workers
         taken = f"{config.workers} times {each} on a node"
     else:
@@ -210,7 +225,7 @@ def _trainer(
             if config.max_workers is None
             else (config.workers, config.max_workers),
             use_gpu=gpus,
-            resources_per_worker=None if gpus else {"CPU": 1 + brings_room * config.data_tasks},
+            resources_per_worker=None if gpus else {"CPU": 1 + brings_room * setup["data_tasks"]},
         ),
         run_config=RunConfig(
             name=config.name,

@@ -122,8 +122,9 @@ class TrainConfig(Config):
     """A Ray cluster to join; None starts one on this machine."""
     threads: int | None = Field(default=None, gt=0)
     """Torch threads of each worker on a CPU; None shares the machine's cores among the workers."""
-    data_tasks: int = Field(default=2, gt=0)
-    """Tasks that load and degrade images for each worker at once."""
+    data_tasks: int | None = Field(default=None, gt=0)
+    """Tasks that load and degrade images for each worker at once; null: on a CPU two, on GPUs as many as a GPU's
+    share of the cluster's CPUs has room for."""
     log_every: int = Field(default=50, gt=0)
     """Steps between two points in MLflow."""
     checkpoint_every: int = Field(default=1000, gt=0)
