@@ -125,6 +125,21 @@ def test_a_folder_is_removed_with_all_that_is_in_it_and_nothing_else(folder: str
         assert [uri.rpartition("/")[2] for uri, _ in storage.list_files(folder)] == ["c"]
 
 
+@pytest.mark.parametrize("remove", ["storage", "arrow"])
+def test_a_folder_with_the_name_of_a_pattern_is_a_name(folder: str, remove: str) -> None:
+    kept = ["run1/q/a", "runx/q/a", "run1/b", "run/c"]
+    for name in ("run[1]/q/a", "run*/q/b", "run?/q/c", *kept):
+        storage.write_bytes(storage.join(folder, name), b"1")
+    for name in ("run[1]/q", "run*/q", "run?/q"):
+        if remove == "storage":
+            storage.remove_folder(storage.join(folder, name))
+        else:
+            file_system, path = storage.arrow_file_system(storage.join(folder, name))
+            file_system.delete_dir(path)
+    left = [uri for uri, _ in storage.list_files(folder)]
+    assert sorted(uri.removeprefix(storage.absolute(folder) + "/") for uri in left) == sorted(kept)
+
+
 def test_parquet_is_written_and_read_through_arrow(folder: str) -> None:
     uri = storage.join(folder, "table.parquet")
     table = pa.table({"n": list(range(1000))})
