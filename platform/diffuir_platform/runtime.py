@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import warnings
 from collections.abc import Iterator
@@ -96,8 +97,7 @@ def _start_local(cpus: int, dashboard: bool) -> None:
     """Start Ray here; once more where it missed its own fixed 30 s, as on a machine busy with something else."""
     import ray
 
-    # Without this Ray writes a token into the home folder, which later makes `ray job submit` fail.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    _let_nobody_else_in()
     # This machine is not taken away by a cloud: no process need look for that.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     for name, value in FOR_WORKERS.items():
@@ -105,7 +105,7 @@ def _start_local(cpus: int, dashboard: bool) -> None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for attempt in (1, 2):
         try:
-            with _further_parameters():
+            with _further_parameters(), _on_the_loopback():
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -122,6 +122,43 @@ def _start_local(cpus: int, dashboard: bool) -> None:
             if attempt == 2:
                 message = "Ray did not start on this machine within a minute: try again when it is less busy"
                 raise UserError(message) from error
+
+
+def _let_nobody_else_in() -> None:
+    """Give the Ray that is started from here a token, unless RAY_AUTH_MODE says how it lets others in.
+
+    Its ports run whatever is sent to them, and those of Ray Serve's replicas are open on every address. Ray's own
+    token would lie in the home folder, where a later `ray start` finds it and who submits to that does not.
+    """
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # Both are read once: this process may have been in another Ray before.
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def _on_the_loopback() -> Iterator[None]:
+    """Inside, a Ray that is started is at 127.0.0.1, as it always is on a Mac, and not at the network's address.
+
+    Nobody else reaches it, and a laptop may change its network meanwhile.
+    """
+    from ray._private import ray_constants
+
+    name, original = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    asked = os.environ.get(name)
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = original
+        del os.environ[name]
+        if asked is not None:
+            os.environ[name] = asked
 
 
 @contextmanager
