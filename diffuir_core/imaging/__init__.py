@@ -1,7 +1,8 @@
 """Bytes to pixels and back: the only door through which a photo enters or leaves.
 
 Reads JPEG, PNG, WebP, TIFF and BMP by their content and nothing else (an EPS renamed .jpg is refused).
-Size limits are checked on the header, before anything is decoded; a truncated file is refused unless asked.
+Size limits are checked on the header, before anything is decoded, and so is how many pieces a file is made of,
+each of which takes a decoder's time; a truncated file is refused unless asked.
 
 What a photo carries, and what becomes of it:
 
@@ -18,7 +19,7 @@ What a photo carries, and what becomes of it:
 """
 
 from .decoding import decode, inspect
-from .encoding import encode
+from .encoding import check_fits, encode
 from .image import (
     DEFAULT_LIMITS,
     EXIF_POLICIES,
@@ -49,6 +50,7 @@ __all__ = [
     "TooLargeError",
     "UnknownFormatError",
     "check_bytes",
+    "check_fits",
     "decode",
     "encode",
     "inspect",

@@ -10,6 +10,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from . import sixteen_bit
+from .effort import check_pieces, check_tiles
 from .image import (
     DEFAULT_LIMITS,
     FORMATS,
@@ -50,7 +51,8 @@ def decode(
 
     exif: what of it is kept. truncated: take a JPEG, PNG or BMP that ends too early as far as it goes.
     Raises ImageError when the bytes are empty, too many, of another format, truncated or damaged, when the
-    picture is larger than `limits`, or when its samples are of a kind without 8 or 16-bit meaning.
+    picture is larger than `limits`, when its samples are of a kind without 8 or 16-bit meaning, or when it is
+    made of so many pieces that decoding it would take minutes.
     """
     try:
         picture = _opened(data, limits)
@@ -92,6 +94,7 @@ def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
 
 def _opened(data: bytes, limits: Limits) -> ImageFile.ImageFile:
     check_bytes(len(data), limits)
+    check_pieces(data)
     try:
         picture = Pillow.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
@@ -109,6 +112,7 @@ def _opened(data: bytes, limits: Limits) -> ImageFile.ImageFile:
         raise TooLargeError(f"it is {width}x{height} pixels, more than the limit of {limits.max_pixels:,}")
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         _check_tiles(picture, limits)
+    check_tiles(data, picture)
     return picture
 
 

@@ -12,6 +12,8 @@ from . import sixteen_bit
 from .image import FORMATS, Image, ImageError, Pixels, Samples, one_line
 
 _DEEP_FORMATS = {"PNG": sixteen_bit.png, "TIFF": sixteen_bit.tiff}
+_LONGEST_SIDE = {"WEBP": 16_383}
+"""Pixels, of a format whose sides are less than `Limits` may let in."""
 
 
 def encode(image: Image, format: str | None = None, quality: int = 95) -> bytes:
@@ -21,10 +23,7 @@ def encode(image: Image, format: str | None = None, quality: int = 95) -> bytes:
     Raises ImageError where the format cannot hold the photo: transparency in JPEG, sides beyond its maximum.
     """
     target = format or image.format
-    if target not in FORMATS:
-        raise ImageError(f"{target} cannot be written: choose one of {', '.join(FORMATS)}")
-    if target == "JPEG" and image.alpha is not None:
-        raise ImageError("JPEG cannot hold its transparency: choose PNG, WebP or TIFF")
+    check_fits(image, target)
     if image.deep is not None and target in _DEEP_FORMATS:
         samples = _deep_samples(image, image.deep, target)
         icc = _fitting_profile(image, "L" if samples.shape[-1] < 3 else "RGB")
@@ -50,6 +49,18 @@ def encode(image: Image, format: str | None = None, quality: int = 95) -> bytes:
     except Exception as error:
         raise ImageError(f"it cannot be written as {target} ({one_line(error)})") from error
     return buffer.getvalue()
+
+
+def check_fits(image: Image, format: str) -> None:
+    """Raises ImageError, as `encode` does, where the format cannot hold the photo: ask before it is restored."""
+    if format not in FORMATS:
+        raise ImageError(f"{format} cannot be written: choose one of {', '.join(FORMATS)}")
+    if format == "JPEG" and image.alpha is not None:
+        raise ImageError("JPEG cannot hold its transparency: choose PNG, WebP or TIFF")
+    height, width = image.pixels.shape[:2]
+    longest = _LONGEST_SIDE.get(format)
+    if longest is not None and max(height, width) > longest:
+        raise ImageError(f"{format} cannot hold a side longer than {longest:,} pixels: choose PNG or TIFF")
 
 
 def _deep_samples(image: Image, deep: Samples, format: str) -> Samples:

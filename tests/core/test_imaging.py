@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
-from diffuir_core.imaging import FORMATS, Header, ImageError, Limits, decode, encode, inspect
+from diffuir_core.imaging import FORMATS, Header, ImageError, Limits, check_fits, decode, encode, inspect
 
 TAG = ExifTags.Base
 
@@ -174,6 +174,21 @@ def test_alpha_is_kept_apart_and_written_back(format: str) -> None:
 def test_jpeg_refuses_transparency() -> None:
     with pytest.raises(ImageError, match="transparency"):
         encode(decode(saved(Image.fromarray(noise(channels=4)), "PNG")), "JPEG")
+
+
+def test_what_a_format_cannot_hold_is_told_before_it_is_written() -> None:
+    long = decode(saved(Image.fromarray(np.zeros((1, 16_384, 3), np.uint8)), "PNG"))
+    for image, format in (
+        (long, "WEBP"),
+        (decode(saved(Image.fromarray(noise(channels=4)), "PNG")), "JPEG"),
+        (long, "GIF"),
+    ):
+        with pytest.raises(ImageError, match=r"choose .*PNG"):
+            check_fits(image, format)
+        with pytest.raises(ImageError, match=r"choose .*PNG"):
+            encode(image, format)
+    check_fits(long, "JPEG")
+    assert decode(encode(long, "JPEG")).pixels.shape == (1, 16_384, 3)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "BMP"])
