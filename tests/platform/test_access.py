@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from serving import free_port
 
 from diffuir_core import UserError
+from diffuir_platform.serve import ServeSettings, commands
 from diffuir_platform.serve.access import Access, check_origin, keys_of_environment
 from diffuir_platform.serve.problems import Problem
 
@@ -89,8 +91,10 @@ def test_without_keys_the_rate_is_everyones_together() -> None:
 
 
 def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIFFUIR_API_KEYS", " ann:of-sixteen-chars, bob:with:a:colon:in:it ,\n,")
-    assert keys_of_environment(required=True) == {"ann": "of-sixteen-chars", "bob": "with:a:colon:in:it"}
+    monkeypatch.setenv("DIFFUIR_API_KEYS", " ann:of-sixteen-chars, bob : with:a:colon:in:it ,\n,")
+    keys = keys_of_environment(required=True)
+    assert keys == {"ann": "of-sixteen-chars", "bob": "with:a:colon:in:it"}
+    assert Access(keys, None).check("Bearer with:a:colon:in:it") == "bob"
 
 
 def test_keys_come_from_a_file_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -101,7 +105,17 @@ def test_keys_come_from_a_file_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert list(keys_of_environment(required=True)) == ["bob", "ann", "cid"]
 
 
-@pytest.mark.parametrize("line", ["no-colon-and-no-name", ":of-sixteen-chars", "ann:short", "ann:"])
+@pytest.mark.parametrize("key", ["schlüssel-von-bob", "key\tof-sixteen-chars", "ключ-из-шестнадцати"])
+def test_a_key_that_no_client_can_send_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("DIFFUIR_API_KEYS", f"bob:{key}")
+    with pytest.raises(UserError, match="key of bob holds characters that a client can't send") as error:
+        keys_of_environment(required=False)
+    assert key not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["no-colon-and-no-name", ":of-sixteen-chars", "ann:short", "ann:", f"ann:{'short':>20}"]
+)
 def test_a_line_that_is_no_key_is_one_sentence_that_does_not_show_it(
     monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
@@ -177,6 +191,26 @@ def test_a_name_that_leads_to_this_machine_does_not_let_a_site_in() -> None:
         assert caught.value.status == 403
     for host in ("127.0.0.1:8000", "localhost", "[::1]:8000"):
         check_origin({"host": host}, local=True)
+
+
+def test_what_is_wrong_with_the_keys_is_told_before_anything_is_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(commands, "ray_session", never)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name in commands.FOR_SERVE:
+        monkeypatch.setenv(name, commands.FOR_SERVE[name])
+    with (
+        pytest.raises(UserError, match="require_key is set"),
+        commands.serving(ServeSettings(port=free_port(), require_key=True)),
+    ):
+        pass
+    monkeypatch.setenv("DIFFUIR_API_KEYS", "a:short")
+    with pytest.raises(UserError, match="NAME:KEY"), commands.serving(ServeSettings(port=free_port())):
+        pass
 
 
 def test_two_keys_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

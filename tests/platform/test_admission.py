@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from contextlib import ExitStack
 
@@ -96,11 +97,66 @@ def test_a_gateway_with_a_share_of_a_model_counts_with_less_than_one(admission: 
         assert admission.wait() == pytest.approx(2.0)
 
 
-def test_a_large_photo_tells_more_of_the_pace_than_a_small_one(admission: Admission) -> None:
-    """Whose time is for the most part not its pixels'."""
-    admission.learn("model", 1000.0, 1000.0)
-    admission.learn("model", 1.0, 50.0)
-    assert admission.expected("model", 1.0) == pytest.approx(1.0, abs=0.1)
+def takes(work: float) -> float:
+    """Of a model that is called for ten milliseconds, and whose work goes fast."""
+    return 0.010 + 0.03e-6 * work
+
+
+@pytest.mark.parametrize("odd", [1.0, 0.8, 1.25])
+def test_many_small_photos_do_not_make_large_ones_seem_slow(admission: Admission, odd: float) -> None:
+    """Whose time is for the most part not their pixels'."""
+    warm_up, thumbnail, large = (units(side, side, 3) for side in (256, 64, 5500))
+    admission.learn("fast", warm_up, odd * takes(warm_up))
+    for _ in range(100):
+        admission.learn("fast", thumbnail, takes(thumbnail))
+    assert admission.expected("fast", thumbnail) == pytest.approx(takes(thumbnail), rel=0.25)
+    assert takes(large) / 2 < admission.expected("fast", large) < 2 * takes(large)
+    admission.learn("fast", large, takes(large))
+    for _ in range(1000):
+        admission.learn("fast", thumbnail, takes(thumbnail))
+    assert admission.expected("fast", large) == pytest.approx(takes(large), rel=0.1)
+
+
+@given(st.lists(st.tuples(st.floats(1.0, 1e9), st.floats(0.0, 1e3)), min_size=1, max_size=20))
+def test_more_work_is_never_thought_to_take_less(measured: list[tuple[float, float]]) -> None:
+    admission = Admission(1, 1, 1.0)
+    for work, seconds in measured:
+        admission.learn("model", work, seconds)
+    thought = [admission.expected("model", 10.0**power) for power in range(10)]
+    assert thought == sorted(thought)
+    assert thought[0] >= -1e-9
+    assert all(math.isfinite(seconds) for seconds in thought)
+
+
+def cancelled(admission: Admission, amount: float, clock: Clock, after: float) -> None:
+    """A photo whose client goes away after so many seconds."""
+    stack = ExitStack()
+    stack.enter_context(admission.work("model", amount))
+    clock.now += after
+    end(stack, asyncio.CancelledError)
+
+
+def test_a_photo_that_nobody_waits_for_stands_before_others_while_a_model_is_on_it(
+    admission: Admission, clock: Clock
+) -> None:
+    cancelled(admission, 5.0, clock, after=1.0)
+    assert (admission.queued, admission.wait()) == (1, pytest.approx(4.0))
+    with pytest.raises(Refused) as refused, admission.work("model", 1.0):
+        pass
+    assert (refused.value.why, refused.value.retry_after) == ("wait", 2)
+    clock.now = 4.0
+    with admission.work("model", 1.5):
+        clock.now = 5.5  # half a second after the model was free for it
+        assert (admission.wait(), admission.queued) == (pytest.approx(1.0), 1)
+    assert (admission.queued, admission.wait()) == (0, 0.0)
+
+
+def test_a_photo_that_nobody_waits_for_and_no_model_has_begun_is_forgotten(
+    admission: Admission, clock: Clock
+) -> None:
+    with admission.work("model", 1.0):
+        cancelled(admission, 5.0, clock, after=0.5)
+        assert (admission.queued, admission.wait()) == (1, pytest.approx(0.5))
 
 
 def test_without_any_model_the_first_photo_is_taken_so_that_one_is_started(admission: Admission) -> None:
@@ -211,9 +267,21 @@ def come(admission: Admission, amount: float) -> tuple[ExitStack | None, str]:
         return stack.pop_all(), ""
 
 
+ENDS = {"go": None, "fail": RuntimeError, "leave": asyncio.CancelledError}
+
+
+def end(stack: ExitStack, how: type[BaseException] | None) -> None:
+    if how is None:
+        return stack.close()
+    with pytest.raises(how), stack:
+        raise how
+
+
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(("come", "go", "fail", "wait", "scale")), st.floats(0.01, 5.0), st.integers(0, 9)
+        st.sampled_from(("come", "go", "fail", "leave", "wait", "scale")),
+        st.floats(0.01, 5.0),
+        st.integers(0, 9),
     ),
     max_size=60,
 )
@@ -227,6 +295,7 @@ def test_whatever_happens_waiting_is_bounded_and_all_is_given_back(
     admission = ready(Admission(max_open=5, held_bytes=1000, max_wait=2.0, clock=clock))
     open_ones: list[ExitStack] = []
     work: list[float] = []
+    left: list[float] = []
     for what, amount, which in events:
         if what == "come":
             wait = admission.wait()
@@ -237,23 +306,23 @@ def test_whatever_happens_waiting_is_bounded_and_all_is_given_back(
                 assert wait <= 2.0
                 open_ones.append(stack)
                 work.append(amount)
-        elif what in ("go", "fail") and open_ones:
+        elif what in ENDS and open_ones:
             index = which % len(open_ones)
-            work.pop(index)
+            its_work = work.pop(index)
             stack = open_ones.pop(index)
-            if what == "go":
-                stack.close()
-            else:
-                with pytest.raises(RuntimeError), stack:
-                    raise RuntimeError
+            if what == "leave":
+                left.append(its_work)
+            end(stack, ENDS[what])
         elif what == "wait":
             clock.now += amount
         elif what == "scale":
             admission.replicas = which
-        assert (admission.open, admission.queued) == (len(open_ones), len(open_ones))
-        assert 0.0 <= admission.wait() <= math.fsum(work) + 1e-9
+        assert admission.open == len(open_ones)
+        assert len(open_ones) <= admission.queued <= len(open_ones) + len(left)
+        assert 0.0 <= admission.wait() <= math.fsum(work + left) + 1e-9
     for stack in open_ones:
         stack.close()
-    assert (admission.open, admission.queued, admission.wait()) == (0, 0, 0.0)
+    clock.now += math.fsum(left) + 1e-6
+    assert (admission.wait(), admission.open, admission.queued) == (0.0, 0, 0)
     with admission.request() as holding:
         holding.add(1000)

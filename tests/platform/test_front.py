@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from diffuir_platform.serve.answer_log import logged
 from diffuir_platform.serve.front import Front
-from diffuir_platform.serve.problems import Problem
+from diffuir_platform.serve.problems import Problem, add_handlers
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -128,9 +131,29 @@ def test_a_problem_of_the_api_goes_through_as_it_is() -> None:
     assert headers[b"retry-after"] == b"7"
 
 
+NO_ROUTE = PlainTextResponse("Path '/v1/restore' not found. Ping http://.../-/routes", 404)
+
+
 def test_what_serve_says_in_plain_text_becomes_a_problem() -> None:
-    text = PlainTextResponse("Path '*' not found. Ping http://.../-/routes", 404)
-    problem(ask(Behind(text)), 404, "http")
+    problem(ask(Behind(NO_ROUTE), path="*"), 404, "http")
+    problem(ask(Behind(PlainTextResponse("timed out", 408))), 408, "http")
+
+
+def test_where_the_application_is_not_there_the_answer_is_503_with_retry_after() -> None:
+    """As while the endpoint ends: a client takes a 404 for final."""
+    headers = problem(ask(Behind(NO_ROUTE), path="/v1/restore"), 503, "busy-server")
+    assert int(headers[b"retry-after"]) > 0
+
+
+def test_a_404_of_the_api_stays_one() -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        from starlette.requests import Request
+
+        response = Problem(404, "job", "there is no job of that id").response(Request(scope))
+        response.headers["x-request-id"] = "mine"
+        await response(scope, receive, send)
+
+    problem(ask(Behind(answer), [(b"x-request-id", b"mine")]), 404, "job")
 
 
 def test_where_no_gateway_is_there_the_answer_is_503_with_retry_after() -> None:
@@ -160,6 +183,69 @@ def test_a_body_that_has_no_meaning_is_not_kept(method: str) -> None:
     behind = fine()
     ask(behind, method=method, body=[b"x" * 100] * 100)
     assert behind.body == b""
+
+
+def test_what_the_front_answers_itself_has_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Without what the query holds; what a gateway answers is in the gateway's."""
+    caplog.set_level(logging.INFO)
+    ask(fine())
+    assert caplog.records == []
+    ask(
+        Behind(NO_ROUTE),
+        [(b"x-request-id", b"mine")],
+        path="/v1/a\nb",
+        query_string=b"token=secret",
+    )
+    (line,) = [record.__dict__ for record in caplog.records]
+    assert (line["method"], line["path"], line["status"]) == ("POST", "/v1/a%0Ab", 503)
+    assert (line["kind"], line["request_id"]) == ("busy-server", "mine")
+    assert line["ms"] >= 0
+    assert "secret" not in str(line)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "told"),
+    [("GET", "/none", 404, "nothing at this path"), ("POST", "/one", 405, "does not take that method")],
+)
+def test_what_no_route_takes_is_told_in_a_sentence(method: str, path: str, status: int, told: str) -> None:
+    app = FastAPI()
+    add_handlers(app)
+
+    @app.get("/one")
+    async def one() -> None: ...
+
+    sent = ask(Behind(app), method=method, path=path, query_string=b"", raw_path=path.encode())
+    assert sent[0]["status"] == status
+    assert told in json.loads(sent[1]["body"])["detail"]
+
+
+@pytest.mark.parametrize("kind", [None, "damaged"])
+def test_each_answer_of_a_gateway_has_a_line_in_the_log(
+    caplog: pytest.LogCaptureFixture, kind: str | None
+) -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        from starlette.requests import Request
+
+        said = Problem(422, kind, "no").response(Request(scope)) if kind else Response(b"photo")
+        await said(scope, receive, send)
+
+    caplog.set_level(logging.INFO)
+    ask(Behind(logged(answer)), path="/v1/restore")
+    (line,) = [record.__dict__ for record in caplog.records]
+    assert (line["method"], line["path"], line["kind"]) == ("POST", "/v1/restore", kind)
+    assert line["status"] == (422 if kind else 200)
+    assert line["request_id"]
+
+
+def test_a_request_whose_client_has_gone_has_a_line_too(caplog: pytest.LogCaptureFixture) -> None:
+    async def gone(scope: Scope, receive: Receive, send: Send) -> None:
+        raise asyncio.CancelledError
+
+    caplog.set_level(logging.INFO)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(logged(gone)({"type": "http", "method": "GET", "path": "/", "headers": []}, None, None))  # type: ignore[arg-type]
+    (record,) = caplog.records
+    assert record.__dict__["status"] == 499
 
 
 def test_a_websocket_is_refused_as_a_problem() -> None:

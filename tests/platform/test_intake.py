@@ -125,6 +125,17 @@ def test_a_form_without_just_one_file_is_400(body: bytes, options: str) -> None:
     assert refused(**form(body, options)) == (400, "form")
 
 
+def test_options_in_a_form_are_shown_the_query() -> None:
+    field = b'--edge\r\nContent-Disposition: form-data; name="steps"\r\n\r\n3\r\n'
+    for body in (field + file() + END, file() + field + END, field + END):
+        with pytest.raises(Problem, match=r"'steps': options go in the query") as problem:
+            take(**form(body))
+        assert (problem.value.status, problem.value.kind) == (400, "form")
+    with pytest.raises(Problem) as problem:
+        take(**form(field * 150 + file() + END))
+    assert (problem.value.status, problem.value.kind) == (400, "form")
+
+
 @pytest.mark.parametrize("charset", ["undefined", "punycode"])
 def test_a_form_of_a_charset_that_decodes_nothing_is_400(charset: str) -> None:
     name = b"\xff" * 70 + b".." + b"a" * 70

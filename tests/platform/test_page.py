@@ -73,9 +73,13 @@ def page(endpoint: Endpoint, browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def photo() -> bytes:
+    return a_photo(*SIZE)
+
+
+def a_photo(width: int, height: int) -> bytes:
     rng = np.random.default_rng(0)
     buffer = io.BytesIO()
-    Image.fromarray(rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)).save(buffer, "PNG")
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -153,6 +157,49 @@ def test_a_photo_is_pasted_chosen_and_zoomed(page: Page, photo: bytes, tmp_path:
     assert page.locator("#viewer").evaluate("e => e.scrollWidth > e.clientWidth")
     page.click("#fit")
     expect(page.locator("#zoom")).to_have_text("fit")
+
+
+@pytest.mark.parametrize("viewport", [(1100, 900), (360, 740)], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    "size", [(256, 256), (96, 200), (300, 100), (1, 300), (300, 1)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
+def test_the_whole_photo_is_seen_at_first_and_its_middle_when_it_is_enlarged(
+    page: Page, size: tuple[int, int], viewport: tuple[int, int]
+) -> None:
+    page.set_viewport_size({"width": viewport[0], "height": viewport[1]})
+    drop(page, a_photo(*size), f"{size[0]}x{size[1]}.png")
+    keep(page, f"fit-{size[0]}x{size[1]}-{viewport[0]}")
+    viewer, stage = page.locator("#viewer").bounding_box(), page.locator("#stage").bounding_box()
+    assert viewer is not None
+    assert stage is not None
+    assert viewer["x"] <= stage["x"] < stage["x"] + stage["width"] <= viewer["x"] + viewer["width"]
+    assert viewer["y"] <= stage["y"] < stage["y"] + stage["height"] <= viewer["y"] + viewer["height"] + 0.5
+    assert viewer["height"] <= 0.75 * viewport[1] + 1
+    assert stage["width"] / stage["height"] == pytest.approx(size[0] / size[1], rel=0.2)
+    fits = stage["width"] >= viewer["width"] - 3 or stage["height"] >= 0.75 * viewport[1] - 12
+    assert fits, "it is as large as there is room for"
+    for _ in range(3):
+        page.click("#larger")
+    larger, viewer = page.locator("#stage").bounding_box(), page.locator("#viewer").bounding_box()
+    assert larger is not None
+    assert viewer is not None
+    assert larger["width"] == pytest.approx(3 * stage["width"], rel=0.02)
+    for start, length in (("x", "width"), ("y", "height")):
+        if larger[length] > viewer[length]:
+            middle = viewer[start] + viewer[length] / 2
+            assert larger[start] + larger[length] / 2 == pytest.approx(middle, abs=12)  # a scrollbar's width
+
+
+def test_a_file_can_be_chosen_again_after_an_error(page: Page, photo: bytes, tmp_path: Path) -> None:
+    """A browser tells of a change only, and the field remembers what it holds."""
+    file = tmp_path / "mine.png"
+    file.write_bytes(b"no photo")
+    page.set_input_files("#file", str(file))
+    expect(page.locator("#status")).to_have_class("bad")
+    assert page.locator("#file").input_value() == ""
+    file.write_bytes(photo)
+    page.set_input_files("#file", str(file))
+    expect(page.locator("#status")).to_contain_text("Done")
 
 
 def test_an_example_is_one_click(page: Page) -> None:

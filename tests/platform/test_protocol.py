@@ -1,9 +1,10 @@
-"""What is no body is bounded: heads, trailers, and the lines between chunks."""
+"""What is no body is bounded (heads, trailers, the lines between chunks), and what is no HTTP is a problem."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -89,13 +90,59 @@ def test_a_head_that_does_not_end_is_431_and_the_end(start: bytes, piece: bytes)
     wire, read = talk([start, *[piece] * 1000])
     assert wire.closed
     assert read * len(piece) <= MOST + 3 * len(piece)
+    refused(wire, 431, "head")
+
+
+def refused(wire: Wire, status: int, kind: str) -> None:
+    """Answered with a problem in the one shape, and closed."""
+    assert wire.closed
     head, _, body = wire.sent.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 431 ")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"content-type: application/problem+json" in head
     assert f"content-length: {len(body)}".encode() in head
     problem = json.loads(body)
-    assert (problem["status"], problem["type"]) == (431, "urn:diffuir:head")
-    assert problem["request_id"].encode() in head
+    assert (problem["status"], problem["type"]) == (status, f"urn:diffuir:{kind}")
+    assert f"x-request-id: {problem['request_id']}".encode() in head.lower()
+    assert problem["request_id"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"FOO / HTTP/1.1\r\nHost: x\r\n\r\n",
+        START + b"Content-Length: 99999999999999999999\r\n\r\n",
+        START + b"Content-Length: -1\r\n\r\n",
+        START + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        START + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        CHUNKS + b"no number\r\n",
+        b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+    ids=["method", "length", "negative", "two lengths", "length and chunks", "chunk", "connect", "tls"],
+)
+def test_what_is_no_request_is_a_problem_too(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    wire, _ = talk([sent])
+    refused(wire, 400, "http")
+    assert b"HTTP/1.1" not in wire.sent[9:], "one answer alone"
+    (line,) = [record for record in caplog.records if record.name == "ray.serve"]
+    assert (line.__dict__["status"], line.__dict__["kind"]) == (400, "http")
+
+
+def test_a_url_that_is_too_long_is_a_head_that_is() -> None:
+    wire, _ = talk([b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"])
+    refused(wire, 431, "head")
+
+
+def test_nothing_is_put_into_the_middle_of_an_answer() -> None:
+    async def half(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        await asyncio.sleep(1)
+
+    wire, _ = talk([START + b"Content-Length: 0\r\n\r\n", b"FOO / HTTP/1.1\r\n\r\n"], half)
+    assert wire.closed
+    assert wire.sent.endswith(b"4\r\nhalf\r\n")
 
 
 @pytest.mark.parametrize(

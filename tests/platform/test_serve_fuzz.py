@@ -61,7 +61,6 @@ SETTINGS = {
 GROWTH = 24 * MIB  # resident, of all processes together, from the first third to the last; 5 to 10 are usual
 ANSWERS_WITHIN = 60  # seconds, on a machine that is busy with something else
 WAITS_FOR_MORE = 2.0  # seconds without an answer after which a request is thought to be incomplete
-NOT_HTTP = b"Invalid HTTP request received."
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,6 @@ def judged(response: http.client.HTTPResponse, body: bytes, sent: Attempt) -> Ou
     fault = ""
     if status not in DOCUMENTED:
         fault = f"status {status}: {body[:300]!r}"
-    elif status == 400 and body == NOT_HTTP:
-        kind = "HTTP server's own"
     elif status >= 400 and sent.method != "HEAD":
         fault = fault_of_problem(response, body)
     return Outcome(status, kind, fault)

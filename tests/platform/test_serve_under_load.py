@@ -182,6 +182,29 @@ def test_prometheus_can_read_what_it_does(endpoint: Endpoint) -> None:
     assert 'stage="restore"' in text
 
 
+def test_what_was_begun_is_finished_when_it_is_told_to_end() -> None:
+    """And what comes then is told to come again, until nobody listens any more."""
+    meanwhile: Counter[str] = Counter()
+
+    def ask(endpoint: Endpoint) -> None:
+        with suppress(requests.ConnectionError):
+            while True:
+                answer = requests.get(f"{endpoint.url}/v1/models", timeout=30)
+                kind = "" if answer.ok else " " + answer.json()["type"].rpartition(":")[2]
+                meanwhile[f"{answer.status_code}{kind}"] += 1
+                time.sleep(0.05)
+
+    with ThreadPoolExecutor(3) as pool:
+        with stub_endpoint(4.0, max_wait=10.0) as endpoint:
+            begun = [pool.submit(endpoint.restore, png()) for _ in range(2)]
+            asking = pool.submit(ask, endpoint)
+            time.sleep(1.0)
+        answers = [asked.result() for asked in begun]
+        asking.result()
+    assert [answer.status_code for answer in answers] == [200, 200], [answer.text for answer in answers]
+    assert set(meanwhile) == {"200", "503 busy-server"}, meanwhile
+
+
 @pytest.fixture(scope="module")
 def idle() -> Iterator[Endpoint]:
     """Without a model where none is needed; it takes four photos at once."""

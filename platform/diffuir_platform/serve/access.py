@@ -74,10 +74,16 @@ def keys_of_environment(required: bool) -> dict[str, str]:
     keys = {}
     for line in filter(None, (line.strip() for line in text.replace(",", "\n").splitlines())):
         name, _, key = line.partition(":")
+        name, key = name.strip(), key.strip()  # as a header's is
         if not name or len(key) < SHORTEST_KEY:
             raise UserError(
                 f"an API key is written NAME:KEY with at least {SHORTEST_KEY} characters of key: mend {KEYS} or "
                 f"the file of {KEYS_FILE}"
+            )
+        if not key.isascii() or not key.isprintable():
+            raise UserError(
+                f"the API key of {name} holds characters that a client can't send in a header: make it of ASCII "
+                "letters and digits"
             )
         if name in keys:
             raise UserError(f"there are two API keys of the name {name}: give each its own")

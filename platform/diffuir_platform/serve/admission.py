@@ -6,6 +6,7 @@ do. Only what this gateway sent counts, so several gateways have their share of 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import time
@@ -13,9 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-NEWEST = 0.2
-"""Weight of the newest measurement in what a model is thought to take. A large photo counts for more than a small
-one, most of whose time is not its pixels'."""
+from .pace import Pace
 
 
 class Refused(Exception):  # noqa: N818 - it names what happened
@@ -40,10 +39,14 @@ def units(height: int, width: int, steps: int) -> float:
 
 @dataclass(eq=False)
 class Ticket:
-    """One photo's place: `seconds` of work that it is thought to be, begun at `begun` or not yet."""
+    """One photo's place: `seconds` of work that it is thought to be, begun at `begun` or not yet.
+
+    left: nobody waits for it any more, but a model is on it and can't be stopped.
+    """
 
     seconds: float
     begun: float | None = None
+    left: bool = False
 
 
 class Admission:
@@ -62,8 +65,7 @@ class Admission:
         self._held = 0
         self._open = 0
         self._tickets: dict[Ticket, None] = {}
-        self._known: dict[str, tuple[float, float]] = {}
-        """Model -> units of work, and the seconds that they took; the older, the less they count."""
+        self._paces: dict[str, Pace] = {}
         self.replicas: float = 1.0
 
     @contextmanager
@@ -87,38 +89,48 @@ class Admission:
 
     @contextmanager
     def work(self, model: str, units: float) -> Iterator[Ticket]:
-        """A place in the queue for `units` (pixels x steps) of a model; `Refused` where it would wait too long."""
+        """A place in the queue for `units` (pixels x steps) of a model; `Refused` where it would wait too long.
+
+        One that is cancelled once a model has begun keeps its place until the model must be through with it.
+        """
         wait = self.wait()
         if wait > self._max_wait:
             raise Refused(WAIT, wait - self._max_wait)
         ticket = Ticket(self.expected(model, units))
         self._tickets[ticket] = None
-        self._begin_first()
+        self._begin_first(self._clock())
         try:
             yield ticket
+        except asyncio.CancelledError:
+            ticket.left = ticket.begun is not None
+            raise
         finally:
-            del self._tickets[ticket]
-            self._begin_first()
+            if not ticket.left:
+                del self._tickets[ticket]
+                self._begin_first(self._clock())
 
     def expected(self, model: str, units: float) -> float:
         """Seconds that a model is thought to take for that; 0 where nothing is known yet."""
-        done, took = self._known.get(model, (1.0, 0.0))
-        return units * took / done
+        return self._paces[model].expected(units) if model in self._paces else 0.0
 
     def knows(self, model: str) -> bool:
         """Whether it has been told what a model takes."""
-        return model in self._known
+        return model in self._paces
+
+    def has_seen(self, model: str, units: float) -> bool:
+        """Whether what it takes for so much is more than a guess from far less."""
+        return model in self._paces and self._paces[model].reaches(units)
 
     def learn(self, model: str, units: float, seconds: float) -> None:
         """A model took `seconds` for `units`."""
-        done, took = self._known.get(model, (units, seconds))
-        self._known[model] = done + NEWEST * (units - done), took + NEWEST * (seconds - took)
+        self._paces.setdefault(model, Pace()).learn(units, seconds)
 
     def wait(self) -> float:
         """Seconds after which a model would begin with what comes now."""
+        now = self._clock()
+        self._forget(now)
         if len(self._tickets) < self.replicas:
             return 0.0
-        now = self._clock()
         left = sum(
             ticket.seconds - (0.0 if ticket.begun is None else min(now - ticket.begun, ticket.seconds))
             for ticket in self._tickets
@@ -135,11 +147,20 @@ class Admission:
         """Photos that a model has or is to have."""
         return len(self._tickets)
 
-    def _begin_first(self) -> None:
+    def _begin_first(self, now: float) -> None:
         """The first so many are with a model by now, each from when it became one of them."""
         for ticket in itertools.islice(self._tickets, max(1, round(self.replicas))):
             if ticket.begun is None:
-                ticket.begun = self._clock()
+                ticket.begun = now
+
+    def _forget(self, now: float) -> None:
+        """Those that were left and that a model must be through with: what stood behind them has begun since."""
+        for ticket in [ticket for ticket in self._tickets if ticket.left]:
+            assert ticket.begun is not None
+            end = ticket.begun + ticket.seconds
+            if end <= now:
+                del self._tickets[ticket]
+                self._begin_first(end)
 
 
 class Holding:

@@ -69,6 +69,6 @@ class JobShown(_Answer):
     """ISO 8601, UTC."""
     ended: str | None
     progress: str | None = None
-    """The last line of its log."""
+    """The newest line of its log that says how far it is, or what ended it; null until there is one."""
     report: dict[str, Any] | None = None
     """At its end, of report.json: `run`, `output_holds` and `failed`."""

@@ -6,10 +6,11 @@ FastAPI reads the annotations of routes, and could not find what is local to a f
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import Response
@@ -18,51 +19,22 @@ from pydantic import ValidationError
 
 from .access import check_origin
 from .answers import Health, JobShown, ModelShown, ModelsShown, Readiness
+from .described import JOB_WANTED, MEDIA_TYPES, PHOTO_WANTED, RESTORED, answers, complete
+from .heads import HeadAsGet
 from .intake import read_body
 from .page import add_page
 from .parameters import JobRequest, RestoreQuery
-from .problems import TITLES, Problem, add_handlers, sentence
+from .problems import Problem, add_handlers, sentence
 
 if TYPE_CHECKING:
     from .gateway import Answer, Gateway
 
 logger = logging.getLogger("ray.serve")
 
-PROBLEM = {
-    "description": "A problem (RFC 9457)",
-    "content": {
-        "application/problem+json": {
-            "schema": {
-                "type": "object",
-                "required": ["type", "title", "status", "detail", "request_id"],
-                "properties": {
-                    "type": {"type": "string", "example": "urn:diffuir:busy-wait"},
-                    "title": {"type": "string"},
-                    "status": {"type": "integer"},
-                    "detail": {"type": "string"},
-                    "request_id": {"type": "string"},
-                },
-            }
-        }
-    },
-}
 BEARER = HTTPBearer(auto_error=False, description="An API key, where the server has any.")
 """For the description: `Access` reads the header itself."""
 LONGEST_JOB = 2**22
 """Bytes of the body of a job: ten thousand URIs of some length."""
-PHOTO = {"type": "string", "format": "binary"}
-MEDIA_TYPES = {
-    "JPEG": "image/jpeg",
-    "PNG": "image/png",
-    "WEBP": "image/webp",
-    "TIFF": "image/tiff",
-    "BMP": "image/bmp",
-}
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Of an operation, as OpenAPI describes them."""
-    return {status: {**PROBLEM, "description": TITLES[status]} for status in statuses}
 
 
 def api(gateway: "Gateway") -> FastAPI:
@@ -100,34 +72,22 @@ def api(gateway: "Gateway") -> FastAPI:
         dependencies=[Depends(allowed)],
         response_class=Response,
         responses={
-            200: {
-                "description": "The restored photo",
-                "content": {media_type: {"schema": PHOTO} for media_type in MEDIA_TYPES.values()},
-            },
-            **problems(400, 401, 403, 408, 413, 415, 422, 429, 500, 503, 504),
+            **answers(200, 400, 401, 403, 408, 413, 415, 422, 429, 504),
+            200: RESTORED,
         },
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {
-                    **{media_type: {"schema": PHOTO} for media_type in MEDIA_TYPES.values()},
-                    "multipart/form-data": {
-                        "schema": {"type": "object", "properties": {"photo": PHOTO}, "required": ["photo"]}
-                    },
-                },
-            }
-        },
+        openapi_extra=PHOTO_WANTED,
     )
     async def restore(request: Request, parameters: Annotated[RestoreQuery, Query()]) -> Response:
         """Restore one photo: the body, or the one file of a form."""
         began = time.perf_counter()
+        check_once(request)
         with gateway.admission.request() as holding:
             answer = await gateway.restore(request, parameters, holding)
         whole = time.perf_counter() - began
         gateway.measured.restored({**answer.seconds, "whole": whole}, answer.pixels)
         return Response(answer.data, 200, headers_of(answer, whole), MEDIA_TYPES[answer.format])
 
-    @app.get("/v1/models", dependencies=[Depends(allowed)], responses=problems(401, 403, 429))
+    @app.get("/v1/models", dependencies=[Depends(allowed)], responses=answers(200, 401, 403, 429))
     async def models() -> ModelsShown:
         """The models that a request may name."""
         settings = gateway.settings
@@ -152,13 +112,8 @@ def api(gateway: "Gateway") -> FastAPI:
     @app.post(
         "/v1/jobs",
         status_code=202,
-        responses=problems(401, 403, 413, 422, 429, 503),
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": JobRequest.model_json_schema()}},
-            }
-        },
+        responses=answers(202, 401, 403, 408, 413, 422, 429),
+        openapi_extra=JOB_WANTED,
     )
     async def submit(request: Request, key: Annotated[str, Depends(allowed)]) -> JobShown:
         """Begin a restore of many or large photos, by their URIs."""
@@ -170,24 +125,24 @@ def api(gateway: "Gateway") -> FastAPI:
                 raise Problem(422, "parameter", sentence(error.errors()[0])) from error
             return await gateway.jobs.submit(job, key)
 
-    @app.get("/v1/jobs/{job_id}", responses=problems(401, 403, 404, 429, 503))
+    @app.get("/v1/jobs/{job_id}", responses=answers(200, 401, 403, 404, 429))
     async def job(job_id: str, key: Annotated[str, Depends(allowed)]) -> JobShown:
         """How a job stands."""
         with gateway.admission.request():
             return await gateway.jobs.show(job_id, key)
 
-    @app.delete("/v1/jobs/{job_id}", responses=problems(401, 403, 404, 429, 503))
+    @app.delete("/v1/jobs/{job_id}", responses=answers(200, 401, 403, 404, 429))
     async def cancel(job_id: str, key: Annotated[str, Depends(allowed)]) -> JobShown:
         """Stop a job; the same one again goes on where it was."""
         with gateway.admission.request():
             return await gateway.jobs.cancel(job_id, key)
 
-    @app.get("/healthz", responses=problems(503))
+    @app.get("/healthz", responses=answers(200))
     async def healthz() -> Health:
         """Whether a tiny image comes back restored."""
         return Health(seconds=round(await gateway.probe(), 4))
 
-    @app.get("/readyz", responses=problems(503))
+    @app.get("/readyz", responses=answers(200))
     async def readyz() -> Readiness:
         """Whether a model has been loaded and has restored something."""
         if not gateway.is_ready:
@@ -195,7 +150,16 @@ def api(gateway: "Gateway") -> FastAPI:
         return Readiness(models=gateway.admission.replicas)
 
     add_page(app, gateway)
+    app.add_middleware(HeadAsGet)
+    complete(app, gateway.settings.most_steps)
     return app
+
+
+def check_once(request: Request) -> None:
+    """Raises `Problem` 422 for a parameter that is given twice, of which one would not count."""
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if times > 1:
+            raise Problem(422, "parameter", f"{name[:64]}: give it once")
 
 
 def headers_of(answer: "Answer", whole: float) -> dict[str, str]:

@@ -19,7 +19,10 @@ from .scaling import by_work
 from .settings import ServeSettings
 
 NAME = "diffuir"
+GATEWAY = "Gateway"
 IMPORT_PATH = "diffuir_platform.serve.app:build"
+LOGGING = LoggingConfig(encoding="JSON", enable_access_log=False)
+"""Of each process: the lines of `answer_log.py` say more than Serve's own."""
 QUEUE = 10_000
 """Requests that Serve itself lets through to a process: the gateway's own limits come first."""
 LOOK_BACK = 10.5
@@ -61,16 +64,15 @@ def application(
             policy=AutoscalingPolicy(policy_function=by_work),
         ),
         graceful_shutdown_timeout_s=settings.timeout + DRAIN,
-        # A gateway's own line says more.
-        logging_config=LoggingConfig(encoding="JSON", enable_access_log=False),
+        logging_config=LOGGING,
     )
     gateways = serve.deployment(serve.ingress()(Gateway)).options(
-        name="Gateway",
+        name=GATEWAY,
         num_replicas=settings.gateways,
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=QUEUE,
         graceful_shutdown_timeout_s=settings.timeout + settings.upload_timeout + DRAIN,
-        logging_config=LoggingConfig(encoding="JSON"),
+        logging_config=LOGGING,
     )
     bound: DeploymentHandle = models.bind(settings, catalogue, make, threads)
     return gateways.bind(settings, catalogue, bound)

@@ -17,7 +17,8 @@ import yaml
 
 from diffuir_core import UserError
 
-from ..runtime import ray_session
+from ..runtime import cluster_address, ray_session
+from .access import keys_of_environment
 from .settings import ServeSettings
 
 KEEP_ALIVE = 75
@@ -28,6 +29,9 @@ SECONDS_TO_BE_READY = 30
 
 SECONDS_TO_END = 60
 """That Serve has for finishing what was begun."""
+
+SECONDS_TO_LEAVE = 10
+"""That gateways have for sending the last answers once the models are gone, and Serve then for ending itself."""
 
 FOR_SERVE = {
     # How soon scaling sees what there is to do: 10 s by default.
@@ -51,7 +55,7 @@ def run_serve(settings: ServeSettings) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
         stopped.wait()
-        print("stopping: what was begun is finished", flush=True)
+        print(f"stopping: what was begun is finished, within {SECONDS_TO_END} s", flush=True)
     return 0
 
 
@@ -64,6 +68,8 @@ def serving(settings: ServeSettings, make: Any = None) -> Iterator[str]:
     for name, value in FOR_SERVE.items():
         os.environ.setdefault(name, value)
     _check_port(settings)
+    if cluster_address(settings.address) is None:  # a cluster's gateways have what their own nodes have
+        keys_of_environment(settings.require_key)
     with ray_session(
         settings.address,
         settings.device,
@@ -72,7 +78,7 @@ def serving(settings: ServeSettings, make: Any = None) -> Iterator[str]:
     ) as resources:
         from ray import serve
 
-        from .app import NAME, application
+        from .app import LOGGING, NAME, application
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         app = application(settings, resources, make)
@@ -80,7 +86,7 @@ def serving(settings: ServeSettings, make: Any = None) -> Iterator[str]:
             serve.start(
                 proxy_location="HeadOnly",
                 http_options=http_options(settings),
-                logging_config={"encoding": "JSON"},
+                logging_config=LOGGING,
             )
             serve.run(app, name=NAME, route_prefix="/")
             url = f"http://{_shown_host(settings.host)}:{settings.port}"
@@ -93,19 +99,43 @@ def serving(settings: ServeSettings, make: Any = None) -> Iterator[str]:
 
 
 def _shut_down() -> None:
-    """As `serve.shutdown()`, whose call ends with the controller: Ray prints that as a failed task."""
+    """End the application, whose processes finish what they have, and then Serve.
+
+    Not with `serve.shutdown()` alone: it takes the proxies away first, and what was begun with them; and its call
+    ends with the controller, which Ray prints as a failed task.
+    """
     import ray
     from ray import serve
+    from ray.exceptions import RayError
     from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
-    deadline = time.monotonic() + SECONDS_TO_END
-    with suppress(ValueError):  # of a controller that is not there, or no more
+    from .app import GATEWAY, NAME
+    from .calls import MODEL
+
+    with suppress(ValueError, RayError):  # of a controller that is not there, or no more
         controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+        serve.delete(NAME, _blocking=False)
+        deadline = time.monotonic() + SECONDS_TO_END
+        _wait_while_there(controller, MODEL, deadline)
+        # What comes in now, as a body that was still arriving, waits for a model in vain.
+        _wait_while_there(controller, GATEWAY, min(deadline, time.monotonic() + SECONDS_TO_LEAVE))
         controller.graceful_shutdown.remote(wait=False)
+        deadline = time.monotonic() + SECONDS_TO_LEAVE
         while time.monotonic() < deadline:
             ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
             time.sleep(0.1)
     serve.shutdown()
+
+
+def _wait_while_there(controller: Any, deployment: str, deadline: float) -> None:
+    """Not `serve.status()`, which does not tell of what is being deleted."""
+    import ray
+
+    from .app import NAME
+
+    there = controller.get_deployment_status
+    while time.monotonic() < deadline and ray.get(there.remote(deployment, NAME)) is not None:
+        time.sleep(0.1)
 
 
 def http_options(settings: ServeSettings) -> dict[str, Any]:
@@ -115,14 +145,14 @@ def http_options(settings: ServeSettings) -> dict[str, Any]:
 
 def deployable(settings: ServeSettings) -> str:
     """The YAML that `serve deploy` takes, of these settings."""
-    from .app import IMPORT_PATH, NAME
+    from .app import IMPORT_PATH, LOGGING, NAME
 
     arguments = settings.model_dump(mode="json", exclude={"port", "address"}, exclude_defaults=True)
     return yaml.safe_dump(
         {
             "proxy_location": "EveryNode",
             "http_options": http_options(settings),
-            "logging_config": {"encoding": "JSON"},
+            "logging_config": LOGGING.model_dump(mode="json", exclude_unset=True),
             "applications": [
                 {"name": NAME, "route_prefix": "/", "import_path": IMPORT_PATH, "args": arguments}
             ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 import uuid
 
 from starlette.datastructures import Headers
@@ -16,7 +17,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .problems import MEDIA_TYPE, Problem
+from .answer_log import log_answer
+from .problems import MEDIA_TYPE, OF_HTTP, Problem
 from .small_bodies import with_body, without_body
 
 logger = logging.getLogger("ray.serve")
@@ -32,7 +34,7 @@ REQUEST_ID = b"x-request-id"
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "DELETE")
 _OF_SERVER: dict[int, tuple[str, str, int | None]] = {
-    404: ("http", "Not Found", None),
+    404: ("http", OF_HTTP[404], None),
     500: ("lost", "the process that had it has ended, perhaps of this photo", None),
     503: ("busy-server", "no process takes requests at present: send it again", 1),
 }
@@ -54,18 +56,18 @@ class Front:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
         scope = {**scope, "headers": headers_for_serve(scope["headers"])}
-        request = HTTPConnection(scope)
         if scope["type"] != "http":
-            refusal = Problem(404, "http", "there are no websockets here").response(request)
-            return await with_id(refusal, request)(scope, receive, send)
+            refusal = Problem(404, "http", "there are no websockets here")
+            return await _refuse(refusal, scope, receive, send, began)
         answered = False
         problem: Problem | None = None
 
         async def answer(message: Message) -> None:
             nonlocal answered, problem
             if message["type"] == "http.response.start":
-                problem = problem_of(message)
+                problem = problem_of(message, scope["path"])
             if problem is None:
                 answered = True
                 await send(message)
@@ -79,7 +81,13 @@ class Front:
         except Exception:
             logger.exception("a request failed in Serve's HTTP server")
         if not answered:
-            await with_id((problem or _problem(500)).response(request), request)(scope, receive, send)
+            await _refuse(problem or _problem(500), scope, receive, send, began)
+
+
+async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send, began: float) -> None:
+    request = HTTPConnection(scope)
+    await with_id(problem.response(request), request)(scope, receive, send)
+    log_answer(scope, problem.status, problem.kind, began)
 
 
 def with_id(response: Response, request: HTTPConnection) -> Response:
@@ -96,12 +104,14 @@ def headers_for_serve(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, b
     return [*kept, (REQUEST_ID, ids[0] if ids else str(uuid.uuid4()).encode())]
 
 
-def problem_of(start: Message) -> Problem | None:
+def problem_of(start: Message, path: str) -> Problem | None:
     """What to answer instead of an answer that begins so, if anything."""
     headers = Headers(raw=start["headers"])
     if start["status"] < 400 or headers.get("content-type") == MEDIA_TYPE:
         return None
-    return _problem(start["status"])
+    # The gateways have every path: Serve finds none for it where they are not there yet, or no more.
+    no_gateway = start["status"] == 404 and path.startswith("/")
+    return _problem(503 if no_gateway else start["status"])
 
 
 def _problem(status: int) -> Problem:

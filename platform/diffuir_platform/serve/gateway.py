@@ -22,11 +22,12 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from starlette.types import ASGIApp
 
 from diffuir_core import UserError
-from diffuir_core.imaging import Header, Image, ImageError, Limits, decode, encode, inspect
+from diffuir_core.imaging import Header, Image, ImageError, Limits, check_fits, decode, encode, inspect
 
 from ..restore.stages import with_restored
 from .access import LOOPBACK, Access, keys_of_environment
 from .admission import WAIT, Admission, Holding, Refused, units
+from .answer_log import logged
 from .calls import MODEL, Options, Restored, RestoreFailedError
 from .catalogue import Catalogue
 from .intake import read_photo
@@ -45,6 +46,9 @@ SECONDS_BETWEEN_LOOKS = 1.0
 """At how many models there are."""
 PROBE_SECONDS = 10.0
 SMALL_PIXELS = 2**18
+TOO_SLOW = 3.0
+"""Times what a request may take that a photo is thought to, where only far smaller ones were restored yet. Until
+then it is tried: a 413 is final."""
 HELD_FOR_A_PIXEL = 6
 """Bytes of a photo on its way: as it was and as it is. Of one of 16 bits they are beside its own samples."""
 
@@ -93,7 +97,7 @@ class Gateway:
         """Serve calls this after the constructor."""
         from .api import api
 
-        return self.measured.counting(Unpacked(api(self)))
+        return logged(self.measured.counting(Unpacked(api(self))))
 
     async def watch(self) -> None:
         """Keep up with how many models there are, until it is cancelled."""
@@ -155,7 +159,8 @@ class Gateway:
             async with asyncio.timeout(seconds):
                 return await self._restore(data, parameters, options, holding, watch, seconds)
         except TimeoutError:
-            raise Problem(504, "timeout", f"it was not done after {seconds:g} s") from None
+            ways = ": give it fewer steps or send it to /v1/jobs" if seconds == self.settings.timeout else ""
+            raise Problem(504, "timeout", f"it was not done after {seconds:g} s{ways}") from None
         except ImageError as error:
             raise of_image(error) from error
 
@@ -187,6 +192,7 @@ class Gateway:
             image = await self.in_thread(decoding) if small is None else small
             if image.deep is not None:
                 holding.add(2 * image.deep.nbytes)
+            format = _fitting(image, parameters.format)
             watch.lap("decode")
             restored = await self._restored(image, options)
             whole = watch.lap("hop")
@@ -197,7 +203,6 @@ class Gateway:
             "restore": restored.took,
             "hop": whole - restored.queued - restored.took,
         }
-        format = (parameters.format or image.format).upper()
         image, result = await self.in_thread(partial(_encoded, image, restored, format, parameters.quality))
         watch.lap("encode")
         return Answer(
@@ -214,15 +219,15 @@ class Gateway:
 
     def _check_time(self, model: str, work: float, seconds: float) -> None:
         takes, wait = self.admission.expected(model, work), self.admission.wait()
-        if takes > seconds:
+        if takes > seconds * (1.0 if self.admission.has_seen(model, work) else TOO_SLOW):
             raise Problem(
                 413,
                 "too-slow",
                 f"it would take about {takes:.0f} s, and a request may take {seconds:g} s: give it fewer steps or "
                 "send it to /v1/jobs",
             )
-        if wait + takes > seconds:
-            raise Refused(WAIT, wait + takes - seconds)
+        if wait > 0 and wait + takes > seconds:
+            raise Refused(WAIT, min(wait, wait + takes - seconds))
 
     async def _restored(self, image: Image, options: Options) -> Restored:
         ask = self._restore_by_default
@@ -256,6 +261,16 @@ def _looked_at(data: bytes, limits: Limits, decoding: Callable[[], Image]) -> tu
     """
     header = inspect(data, limits)
     return header, decoding() if header.height * header.width <= SMALL_PIXELS else None
+
+
+def _fitting(image: Image, asked: str | None) -> str:
+    """The format of the result; raises `Problem` 422 where what is asked for cannot hold the photo."""
+    format = (asked or image.format).upper()
+    try:
+        check_fits(image, format)
+    except ImageError as error:
+        raise Problem(422, "parameter", f"format: {error}") from error
+    return format
 
 
 def _encoded(image: Image, restored: Restored, format: str, quality: int) -> tuple[Image, bytes]:

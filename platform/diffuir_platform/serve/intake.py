@@ -17,6 +17,8 @@ from .problems import Problem
 FORM = "multipart/form-data"
 OF_A_FORM = 2**14
 """Bytes that a form's own lines may have beside the photo."""
+MOST_FIELDS = 100
+"""Of a form, which are read to be told where they belong."""
 
 
 async def read_photo(request: Request, limit: int, seconds: float, holding: Holding) -> bytes:
@@ -66,7 +68,8 @@ def _too_large(most: int) -> Problem:
 
 
 async def _file_of_form(request: Request, most: int, holding: Holding) -> bytes:
-    parser = MultiPartParser(request.headers, _limited(request, most, holding), max_files=1, max_fields=0)
+    chunks = _limited(request, most, holding)
+    parser = MultiPartParser(request.headers, chunks, max_files=1, max_fields=MOST_FIELDS)
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -76,6 +79,10 @@ async def _file_of_form(request: Request, most: int, holding: Holding) -> bytes:
     except UnicodeError as error:  # of charsets that Python has and that decode nothing
         raise Problem(400, "form", "the form's charset can't be read: leave it out") from error
     try:
+        fields = [name for name, value in form.multi_items() if not isinstance(value, UploadFile)]
+        if fields:
+            detail = f"the form holds the text {fields[0][:64]!r}: options go in the query, as ?steps=3"
+            raise Problem(400, "form", detail)
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if len(files) != 1:
             raise Problem(400, "form", "the form holds no file: send one")

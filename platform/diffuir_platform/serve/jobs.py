@@ -44,6 +44,11 @@ _TABLES = (*LISTS, ".parquet")
 _PATTERN = "*?["
 _STATUSES: dict[str, Status] = {"PENDING": "pending", "RUNNING": "running", "STOPPED": "cancelled"}
 _UNDER_WAY = ("pending", "running")
+_OURS = re.compile(
+    r"^(?:(?:error: |[\d,]+ of [\d,]+\+? photos, |restored \d).*|failed: \d.*(?:\n  .*)?)", re.MULTILINE
+)
+"""Of a job's log, which also holds what Ray and the interpreter say of the machine."""
+LONGEST_URI = 4096
 SECONDS_TO_ANSWER = 20.0
 """That Ray's job server has."""
 _NOT_YET = "try again later"
@@ -61,22 +66,37 @@ class Jobs:
         self._roots = [_real(storage.absolute(root)) for root in settings.jobs_under]
         self._known_client: Any = None
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="diffuir-jobs")
+        self._beginning: set[str] = set()
 
     async def submit(self, request: JobRequest, key: str) -> JobShown:
         """Begin one, and return what `show` will."""
-        given = [request.source] if isinstance(request.source, str) else request.source
-        sources = [self._checked(source, "source") for source in given]
-        target = self._checked(request.target, "target")
+        if not self._roots:
+            raise Problem(403, "jobs", "this server takes no jobs: it was started without jobs_under")
+        weights, steps = self._weights(request.model), self._steps(request.steps)
         await self._check_room()
         job_id = f"diffuir-{uuid.uuid4().hex}"
+        self._beginning.add(job_id)
+        try:
+            await self._begin(request, job_id, weights, steps, key)
+        finally:
+            self._beginning.discard(job_id)
+        return await self.show(job_id, key)
+
+    async def _begin(
+        self, request: JobRequest, job_id: str, weights: str | None, steps: int, key: str
+    ) -> None:
+        # Each link of each path is looked up, of which there may be millions.
+        sources, target = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._places, request
+        )
         source = (
             sources[0] if isinstance(request.source, str) else await self._listed(sources, target, job_id)
         )
         job = RestoreJob(
             source=source,
             target=target,
-            weights=self._weights(request.model),
-            steps=request.steps or self._settings.steps,
+            weights=weights,
+            steps=steps,
             device=self._settings.device,
             precision=self._settings.precision,
             **request.model_dump(exclude={"source", "target", "model", "steps"}),
@@ -94,10 +114,9 @@ class Jobs:
                 metadata={SOURCE: shown, TARGET: target, KEY: key},
             )
         )
-        return await self.show(job_id, key)
 
     async def show(self, job_id: str, key: str) -> JobShown:
-        """How it stands: its last line, and at its end the figures of its report."""
+        """How it stands: the last line that tells of its photos, and at its end the figures of its report."""
         info = await self._own(job_id, key)
         shown = JobShown(
             id=job_id,
@@ -109,7 +128,7 @@ class Jobs:
         )
         if shown.status != "pending":
             log = await self._ask(lambda client: client.get_job_logs(job_id))
-            shown.progress = next(reversed([line for line in log.splitlines() if line.strip()]), "")[:500]
+            shown.progress = _progress(log)
         if shown.status in ("done", "done-but-some-failed"):
             shown.report = await asyncio.to_thread(_report, shown.target)
         return shown
@@ -120,13 +139,22 @@ class Jobs:
         await self._ask(lambda client: client.stop_job(job_id))
         return await self.show(job_id, key)
 
+    def _places(self, request: JobRequest) -> tuple[list[str], str]:
+        """The absolute URIs of what is restored, and of the folder that it goes to, with a slash at its end.
+
+        Without that slash the target of one photo would be its result's file.
+        """
+        given = [request.source] if isinstance(request.source, str) else request.source
+        target = self._checked(request.target, "target").rstrip("/") + "/"
+        return [self._checked(source, "source") for source in given], target
+
     def _checked(self, uri: str, name: str) -> str:
         """The absolute URI of what lies below one of the server's folders; raises `Problem` for what does not.
 
         What is checked is what the job gets, whose process may be in another folder.
         """
-        if not self._roots:
-            raise Problem(403, "jobs", "this server takes no jobs: it was started without jobs_under")
+        if len(uri) > LONGEST_URI:
+            raise Problem(422, name, f"{name}: a URI has up to {LONGEST_URI:,} characters")
         if uri != uri.strip() or "\0" in uri or ".." in uri.split("/"):
             raise Problem(403, name, f"{name}: it may hold no '..', and no space at its ends")
         try:
@@ -147,9 +175,10 @@ class Jobs:
     async def _check_room(self) -> None:
         """Raise `Problem` where as many jobs run or wait as there may be."""
         jobs = await self._ask(lambda client: client.list_jobs())
-        under_way = [job for job in jobs if SOURCE in (job.metadata or {}) and _status(job) in _UNDER_WAY]
-        if len(under_way) >= self._settings.max_jobs:
-            detail = f"{len(under_way)} jobs are under way, as many as there may be: send it again later"
+        ours = (job for job in jobs if SOURCE in (job.metadata or {}) and _status(job) in _UNDER_WAY)
+        under_way = len({job.submission_id for job in ours} | self._beginning)
+        if under_way >= self._settings.max_jobs:
+            detail = f"{under_way} jobs are under way, as many as there may be: send it again later"
             raise Problem(503, "busy-jobs", detail, 60)
 
     def _weights(self, model: str | None) -> str | None:
@@ -159,6 +188,12 @@ class Jobs:
                 422, "model", f"there is no model of that name: choose {', '.join(self._catalogue)}"
             )
         return self._catalogue[name].uri
+
+    def _steps(self, steps: int | None) -> int:
+        most = self._settings.most_steps
+        if steps is not None and steps > most:
+            raise Problem(422, "parameter", f"steps: this server takes up to {most}")
+        return steps or self._settings.steps
 
     async def _listed(self, sources: Sequence[str], target: str, job_id: str) -> str:
         """A list file of them, in the target's own folder."""
@@ -241,6 +276,15 @@ def _status(info: Any) -> Status:
     if info.status == "FAILED" and info.driver_exit_code == 1:
         return "done-but-some-failed"
     return _STATUSES.get(str(info.status), "failed")
+
+
+def _progress(log: str) -> str | None:
+    """The last line of a job's log that tells how far it is or why it ended, None while there is none.
+
+    Of photos that failed it is their number, with the first one's reason.
+    """
+    ours = _OURS.findall(log)
+    return " ".join(ours[-1].split())[:500] if ours else None
 
 
 def _time(milliseconds: int | None) -> str | None:

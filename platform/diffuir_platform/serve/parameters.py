@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from diffuir_core.imaging import ExifPolicy
 
@@ -41,10 +41,16 @@ class RestoreQuery(Parameters):
     """Seconds after which the answer is of no use; the server's own limit where that is less."""
 
 
+MOST_URIS = 10_000
+_URI = {"type": "string", "maxLength": 4096}
+SOURCE = WithJsonSchema({"anyOf": [_URI, {"type": "array", "items": _URI, "maxItems": MOST_URIS}]})
+"""As JSON Schema says it: pydantic writes its one limit, of either type, as one of strings."""
+
+
 class JobRequest(Parameters):
     """The body of POST /v1/jobs: what `diffuir restore SOURCE TARGET` takes."""
 
-    source: str | list[str] = Field(max_length=10_000)
+    source: Annotated[str | list[str], SOURCE] = Field(max_length=MOST_URIS)
     """A photo, a folder or prefix, a pattern or a tar; or up to 10,000 URIs of photos."""
     target: str = Field(max_length=4096)
     """The folder or prefix that the results go to."""

@@ -24,7 +24,7 @@ TITLES = {
     404: "There is no such thing",
     405: "That method is not for this",
     408: "The body did not arrive in time",
-    413: "The photo is too large",
+    413: "That is too large",
     415: "That is no photo",
     422: "That can't be restored",
     429: "Too many requests of this key",
@@ -34,13 +34,18 @@ TITLES = {
     504: "It took too long",
 }
 
+OF_HTTP = {
+    404: "there is nothing at this path: see /openapi.json for what there is",
+    405: "this path does not take that method: the header Allow names those it takes",
+}
+"""What is told where no route is found."""
+
 WHY = {
     OPEN: "as many requests are open as are allowed",
     MEMORY: "the memory for photos on their way is taken",
     WAIT: "it would have to wait longer than is allowed",
 }
 """Of `Refused`."""
-
 
 KIND_HEADER = "Diffuir-Problem"
 MEDIA_TYPE = "application/problem+json"
@@ -110,7 +115,8 @@ def add_handlers(app: FastAPI) -> None:
 
     async def of_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        response = Problem(error.status_code, "http", str(error.detail)).response(request)
+        detail = OF_HTTP.get(error.status_code, str(error.detail))
+        response = Problem(error.status_code, "http", detail).response(request)
         response.headers.update(error.headers or {})
         return response
 
@@ -132,8 +138,11 @@ def add_handlers(app: FastAPI) -> None:
 
 def sentence(first: Any) -> str:
     """What pydantic says of one value, as one sentence that names it."""
-    name = ".".join(str(part) for part in first["loc"] if part not in ("query", "body"))
+    parts = [str(part) for part in first["loc"] if part not in ("query", "body")]
+    name = ".".join(parts)
     if first["type"] == "extra_forbidden":
         return f"there is no parameter {name[:64]!r}: see /openapi.json for those there are"
+    if parts[1:] == ["str"]:  # the first of the types that it may have
+        return f"{parts[0]}: give a string or a list of strings"
     message = first["msg"].removeprefix("Value error, ")
     return f"{name or 'the body'}: {message[0].lower()}{message[1:]}"

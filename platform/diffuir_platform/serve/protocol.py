@@ -1,20 +1,26 @@
 """uvicorn's HTTP with a bound on what is no body: heads, trailers, and the lines between chunks.
 
-uvicorn has one for its slower parser only. With the one that it prefers, a header that never ends fills the memory
-of the process and, since it is put together anew with each piece, takes its time from all other requests.
+uvicorn has a bound for its slower parser only. With the one that it prefers, a header that never ends fills the
+memory of the process and, since it is put together anew with each piece, takes its time from all other requests.
+And what uvicorn itself refuses, in plain text, is told in the API's shape.
 """
 
 from __future__ import annotations
+
+import time
 
 from starlette.requests import HTTPConnection
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from .answer_log import log_answer
 from .front import headers_for_serve, with_id
 from .problems import Problem
 
 MOST = 2**16
 """Bytes that may come without completing a head and without any of a body."""
+TOO_LONG = Problem(431, "head", f"the head of the request has more than the {MOST:,} bytes that are allowed")
+NO_HTTP = Problem(400, "http", "what came can't be read as an HTTP request")
 
 
 def install() -> None:
@@ -26,12 +32,17 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
     _since = 0
+    url = b""  # uvicorn sets it only where a request begins
 
     def data_received(self, data: bytes) -> None:
         self._since += len(data)
         super().data_received(data)
         if self._since > MOST and not self.transport.is_closing():
-            self._refuse()
+            self._refuse(TOO_LONG)
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn calls this for what its parser does not take."""
+        self._refuse(TOO_LONG if len(self.url) > MOST else NO_HTTP)
 
     def on_headers_complete(self) -> None:
         self._since = 0
@@ -45,17 +56,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._since = 0
         super().on_message_complete()
 
-    def _refuse(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.write(refusal())
+    def _refuse(self, problem: Problem) -> None:
+        cycle = self.cycle
+        # Not into the middle of an answer, which with a pipeline may be an earlier one's.
+        if not self.pipeline and (cycle is None or cycle.response_complete or not cycle.response_started):
+            self.transport.write(refusal(problem))
         self.transport.close()
 
 
-def refusal() -> bytes:
-    """The whole answer to a head that is too long."""
+def refusal(problem: Problem) -> bytes:
+    """The whole answer to what never becomes a request."""
     request = HTTPConnection({"type": "http", "headers": headers_for_serve([])})
-    detail = f"the head of the request has more than the {MOST:,} bytes that are allowed"
-    response = with_id(Problem(431, "head", detail).response(request), request)
+    response = with_id(problem.response(request), request)
+    log_answer(request.scope, problem.status, problem.kind, time.perf_counter())
     headers = [*response.raw_headers, (b"connection", b"close")]
     lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-    return STATUS_LINE[431] + lines + b"\r\n" + bytes(response.body)
+    return STATUS_LINE[problem.status] + lines + b"\r\n" + bytes(response.body)

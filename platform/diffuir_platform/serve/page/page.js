@@ -151,6 +151,7 @@ async function show(given, request) {
   const comparable = shown[0].status === "fulfilled";
   at("result").classList.toggle("no-before", !comparable);
   at("result").hidden = false;
+  at("stage").style.setProperty("--shape", at("after").naturalWidth / at("after").naturalHeight || 1);
   divide(50);
   zoomTo(0);
   const header = (name) => request.getResponseHeader(name);
@@ -172,16 +173,23 @@ function divide(percent) {
 }
 
 function zoomTo(index) {
-  const viewer = at("viewer");
-  const middle = [viewer.scrollLeft + viewer.clientWidth / 2, viewer.scrollTop + viewer.clientHeight / 2];
-  const next = Math.min(ZOOMS.length - 1, Math.max(0, index));
-  const ratio = ZOOMS[next] / ZOOMS[zoom];
-  zoom = next;
-  at("stage").style.width = `${ZOOMS[zoom] * 100}%`;
+  const [x, y] = middleOf(at("viewer"));
+  const from = at("stage").getBoundingClientRect();
+  const share = [(x - from.left) / from.width, (y - from.top) / from.height];
+  zoom = Math.min(ZOOMS.length - 1, Math.max(0, index));
+  at("stage").style.setProperty("--zoom", ZOOMS[zoom]);
   at("zoom").textContent = zoom === 0 ? "fit" : `${ZOOMS[zoom] * 100}%`;
   at("smaller").ariaDisabled = zoom === 0; // not disabled, which would take the focus away
   at("larger").ariaDisabled = zoom === ZOOMS.length - 1;
-  viewer.scrollTo(middle[0] * ratio - viewer.clientWidth / 2, middle[1] * ratio - viewer.clientHeight / 2);
+  // What was in the middle stays there.
+  const to = at("stage").getBoundingClientRect();
+  const [newX, newY] = middleOf(at("viewer"));
+  at("viewer").scrollBy(to.left + share[0] * to.width - newX, to.top + share[1] * to.height - newY);
+}
+
+function middleOf(element) {
+  const box = element.getBoundingClientRect();
+  return [box.left + box.width / 2, box.top + box.height / 2];
 }
 
 function follow(event) {
@@ -189,7 +197,11 @@ function follow(event) {
   divide(((event.clientX - box.left) / box.width) * 100);
 }
 
-at("file").addEventListener("change", (event) => event.target.files[0] && take(event.target.files[0]));
+at("file").addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  event.target.value = ""; // the same file, chosen again, is a change too
+  if (file) take(file);
+});
 at("options").addEventListener("submit", (event) => {
   event.preventDefault();
   restore();
