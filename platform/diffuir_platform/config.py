@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -45,6 +46,31 @@ def parse_config(model: type[ConfigT], values: Mapping[str, Any], where: str) ->
         raise UserError(f"{where}: {_sentence(model, error)}") from error
 
 
+def put(values: dict[str, Any], dotted: str, value: Any, where: str) -> None:
+    """Set what stands at a dotted key, whose parts are keys and, within a list, places from 0 on: stages.0.crop.
+
+    Raises `UserError`, `where` being what it names first, where a part leads into a value or to no place.
+    """
+    held: Any = values
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        step = _step(held, parent, where)
+        if isinstance(held, dict):
+            held.setdefault(step, {})
+        held = held[step]
+        if not isinstance(held, dict | list):
+            raise UserError(f"{where}: {parent} holds a value, not keys")
+    held[_step(held, last, where)] = value
+
+
+def _step(held: dict[str, Any] | list[Any], part: str, where: str) -> str | int:
+    if isinstance(held, dict):
+        return part
+    if not re.fullmatch("[0-9]+", part) or int(part) >= len(held):
+        raise UserError(f"{where}: {part!r} is no place in a list of {len(held)}, which are counted from 0")
+    return int(part)
+
+
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -67,13 +93,11 @@ def _set(values: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{override!r}: the value is not valid YAML") from error
-    *parents, last = dotted.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise UserError(f"{override!r}: {parent} holds a value, not keys")
-    values[last] = value
+        quoted = f"""'{dotted}=["my photos #1"]'"""
+        raise UserError(
+            f"{override!r}: the value is not valid YAML: put text that holds other signs in quotes, as in {quoted}"
+        ) from error
+    put(values, dotted, value, repr(override))
 
 
 def _sentence(model: type[BaseModel], error: ValidationError) -> str:
@@ -86,7 +110,11 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
         return f"unknown key {key!r}; the nearest known one is {nearest[0]!r}"
     if first["type"] == "value_error":
         return f"{key + ': ' if key else ''}{first['ctx']['error']}"
-    return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    if first["type"] == "missing":
+        return f"{key} is missing: give it a value"
+    # What is written as a list becomes a tuple, which nobody who writes YAML has heard of.
+    reason = first["msg"].replace("a valid tuple", f"a list, as in {key}=[...]").replace("Tuple", "List")
+    return f"{key} = {first['input']!r}: {reason[0].lower()}{reason[1:]}"
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -83,10 +83,30 @@ def test_an_unknown_key_within_a_list_is_refused() -> None:
         ("=5", "not an override"),
         ("seed=[", "not valid YAML"),
         ("seed.deep=1", "seed"),
+        ("seed=18446744073709551616", "less than 9223372036854775808"),
+        ("registered_model=my model", "registered_model: 'my model' can't name a registered model"),
+        ("stages.0.crop=64", r"stages = .* should be a list, as in stages=\[...\]"),
+        ("data.clean=/photos", r"data.clean = '/photos': input should be a list, as in data.clean=\[...\]"),
+        ("data.clean=[/my photos #1]", r"""in quotes, as in 'data.clean=\["my photos #1"\]'"""),
     ],
 )
 def test_a_value_out_of_range_is_one_sentence(override: str, reason: str) -> None:
     refused(reason, override)
+
+
+def test_an_override_reaches_into_a_list(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("stages: [{steps: 3, crop: 32}, {steps: 4, crop: 48}]\nlearning_rate: 1.0e-4\n")
+    config = load_config(TrainConfig, file, ["stages.1.crop=64"])
+    assert [(stage.steps, stage.crop) for stage in config.stages] == [(3, 32), (4, 64)]
+    for place in ("2", "-1", "one"):
+        refused(f"'{place}' is no place in a list of 2", f"stages.{place}.crop=64", file=file)
+    refused("learning_rate holds a value", "learning_rate.x=1", file=file)
+
+
+def test_a_key_that_is_missing_is_named_and_not_what_is_there() -> None:
+    with pytest.raises(UserError, match=r"^the settings: name is missing: give it a value$"):
+        load_config(SweepConfig, None, ["grid.seed=[1, 2]"])
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 
 from diffuir_core import UserError, open_weights
 from diffuir_platform.config import load_config
+from diffuir_platform.lock import Lock
 from diffuir_platform.train import SweepConfig
 from diffuir_platform.train.sweep import run_sweep
 from diffuir_platform.train.sweep_job import sweep_job
@@ -178,10 +180,52 @@ def test_every_combination_is_a_run_with_a_name_of_its_own(photos: Path, tmp_pat
     grid = {"delta_end": DELTAS, "ema": {"decay": [0.5, 0.9]}, "init_from": [None, "s3://bucket/x.pt"]}
     points = config(photos, tmp_path, grid=grid).points()
     assert len({point.config.name for point in points}) == 12
-    assert points[1].config.name == "test-delta_end-0.000199-ema.decay-0.5-init_from-s3-bucket-x.pt"
+    assert points[0].config.name == "test-delta_end-0.000199-ema.decay-0.5-init_from-null"
+    assert re.fullmatch(
+        r"test-delta_end-0.000199-ema.decay-0.5-init_from-s3-bucket-x.pt-[0-9a-f]{8}", points[1].config.name
+    )
     assert points[1].values == {"delta_end": 1.99e-4, "ema.decay": 0.5, "init_from": "s3://bucket/x.pt"}
     assert points[-1].config.ema.decay == 0.9
     assert points[-1].config.ema.every == 1
+
+
+def test_values_are_those_of_the_runs_however_they_are_written(photos: Path, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(settings(photos, tmp_path)))
+    points = load_config(SweepConfig, file, ["grid={delta_end: [2e-4, 1e-3], seed: ['1', 2]}"]).points()
+    assert [point.values for point in points] == [
+        {"delta_end": delta_end, "seed": seed} for delta_end in (0.0002, 0.001) for seed in (1, 2)
+    ]
+    assert points[0].config.name == "test-delta_end-0.0002-seed-1"
+    found = [
+        Outcome(name="run", values=point.values, figures={"psnr_rain": 30.0, "ssim_rain": 0.9})
+        for point in points
+    ]
+    assert "| 0.1005 | 1 | 30.00 | 0.9000 |" in markdown("test", found)
+
+
+def test_a_grid_reaches_into_lists(photos: Path, tmp_path: Path) -> None:
+    points = config(photos, tmp_path, grid={"stages.0.crop": [32, 48]}).points()
+    assert [point.values for point in points] == [{"stages.0.crop": 32}, {"stages.0.crop": 48}]
+    assert [point.config.stages[0].crop for point in points] == [32, 48]
+    assert points[0].config.name == "test-stages.0.crop-32"
+
+
+def test_names_of_letters_that_a_folder_can_not_have_are_told_apart(photos: Path, tmp_path: Path) -> None:
+    grid = {"data.split": ["测试", "训练", "a b", "a-b"]}
+    names = [point.config.name for point in config(photos, tmp_path, grid=grid).points()]
+    assert len(set(names)) == 4
+    assert names[3] == "test-data.split-a-b"
+    assert all(re.fullmatch("[A-Za-z0-9._-]+", name) for name in names)
+
+
+def test_a_sweep_that_is_going_on_is_left_to_who_is_at_it(photos: Path, tmp_path: Path) -> None:
+    with (
+        Lock(str(tmp_path / "test"), "runs the sweep test", "take another name"),
+        pytest.raises(UserError, match=r"another job runs the sweep test .*: wait until it is done"),
+    ):
+        run_sweep(config(photos, tmp_path))
+    assert not any(tmp_path.glob("test-*"))
 
 
 @pytest.mark.parametrize(
@@ -191,6 +235,10 @@ def test_every_combination_is_a_run_with_a_name_of_its_own(photos: Path, tmp_pat
         ("grid.delta_end=[0.1, 2]", "delta_end = 2"),
         ("grid.delta_end=[]", "no values"),
         ("grid.delta_end=[0.1, 0.1]", "two runs"),
+        ("grid.learning_rate=[1e-4, 0.0001]", "two runs would be called .*-learning_rate-0.0001"),
+        ("grid={stages.1.crop: [32, 48]}", "grid: stages.1.crop: '1' is no place in a list of 1"),
+        ("grid={accumulate.x: [1, 2]}", "grid: accumulate.x: accumulate holds a value"),
+        ("grid.seed=[2024-01-01]", "seed=.2024-01-01.: seed = datetime"),
         ("grid={}", "grid is empty"),
         ("grid.workers=[1, 2]", "train.workers"),
         ("train.name=mine", "train.name"),
@@ -238,7 +286,15 @@ def test_the_table_of_the_ablation_speaks_as_table_2_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "values"), [("delta_end", DELTAS), ("condition", ["full", "no-sdt"]), ("seed", [1, 2])]
+    ("key", "values"),
+    [
+        ("delta_end", DELTAS),
+        ("condition", ["full", "no-sdt"]),
+        ("seed", [1, 2]),
+        ("clip_norm", [1.0, float("inf")]),
+    ],
 )
 def test_a_plot_of_numbers_or_of_names(key: str, values: list[Any]) -> None:
-    assert plot("sweep", outcomes(key, values)).startswith(b"\x89PNG")
+    found = outcomes(key, values)
+    assert plot("sweep", found).startswith(b"\x89PNG")
+    assert len(json.loads(as_json("sweep", found))["runs"]) == len(found)

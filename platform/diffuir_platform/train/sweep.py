@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from diffuir_core import Restorer, UserError
 
 from .. import storage
 from ..data import list_sources
+from ..lock import Held, Lock
 from ..runtime import ray_session
 from ..tracking import Tracker, open_run
 from . import sweep_report
@@ -41,13 +42,27 @@ def run_sweep(config: SweepConfig) -> int:
     """Train what is not trained yet, write the table and the plot, print the table, and return the exit code.
 
     0: all runs are there; 1: some failed and are named. Raises `UserError` where nothing can begin: no data, no
-    storage, no tracker, or finished runs of these names that had other settings.
+    storage, no tracker, finished runs of these names that had other settings, or another process at this sweep.
     """
     points = config.points()
     if not any(key.partition(".")[0] == "data" for key in config.grid):
-        list_sources(config.train.data)
+        list_sources(config.train.data, {task for point in points for task in point.config.tasks})
     held_out(config.train.validation)
     folder = storage.join(storage.absolute(config.train.storage), config.name)
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(Lock(folder, f"runs the sweep {config.name}", "take another name"))
+        except Held:
+            raise
+        except UserError as error:
+            raise UserError(f"can't keep a sweep in {folder} ({error}): set train.storage") from error
+        outcomes = _outcomes(config, folder, points, lock)
+    print(f"\n{sweep_report.markdown(config.name, outcomes)}\nwritten: {storage.join(folder, TABLE_FILE)}")
+    return 1 if any(outcome.figures is None for outcome in outcomes) else 0
+
+
+def _outcomes(config: SweepConfig, folder: str, points: Sequence[SweepPoint], lock: Lock) -> list[Outcome]:
+    """What comes of all points, with the table and the plot written, once nobody else is at it."""
     done = {point.config.name: _finished_outcome(point) for point in points if _is_measured(point.config)}
     waiting = [point for point in points if point.config.name not in done]
     if waiting or not _is_reported(config, folder, [done[p.config.name] for p in points]):
@@ -59,14 +74,13 @@ def run_sweep(config: SweepConfig) -> int:
         )
         with _closing(tracker) as failed:
             for outcome in _train_all(config, waiting, tracker.run_id):
+                lock.check()
                 done[outcome.name] = outcome
                 print(f"{len(done)}/{len(points)} {_line(outcome)}", flush=True)
             outcomes = [done[point.config.name] for point in points]
             _write_report(config, folder, outcomes, tracker)
             failed += [outcome for outcome in outcomes if outcome.figures is None]
-    outcomes = [done[point.config.name] for point in points]
-    print(f"\n{sweep_report.markdown(config.name, outcomes)}\nwritten: {storage.join(folder, TABLE_FILE)}")
-    return 1 if any(outcome.figures is None for outcome in outcomes) else 0
+    return [done[point.config.name] for point in points]
 
 
 def _open_parent(config: SweepConfig, folder: str) -> Tracker:

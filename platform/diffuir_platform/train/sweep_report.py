@@ -80,10 +80,11 @@ def markdown(name: str, outcomes: Sequence[Outcome]) -> str:
 
 
 def as_json(name: str, outcomes: Sequence[Outcome]) -> str:
-    """The same with every digit. JSON has no infinity: the PSNR of equal images is the string "inf"."""
+    """The same with every digit. JSON has no infinity: it is the string "inf"."""
     runs = []
     for outcome in outcomes:
-        run = {**asdict(outcome), "figures": finite(outcome.figures or {})}
+        figures = finite(outcome.figures or {})
+        run = {**asdict(outcome), "values": finite(outcome.values), "figures": figures}
         if "delta_end" in outcome.values:
             run[DELTA] = delta_bar_end(outcome.values["delta_end"])
         runs.append(run)
@@ -126,10 +127,14 @@ def _axis(keys: Sequence[str], done: Sequence[Outcome]) -> tuple[list[float], li
     if len(keys) == 1:
         (key,) = keys
         values = [outcome.values[key] for outcome in done]
-        if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        if all(_is_number(value) for value in values):
             return [delta_bar_end(v) if key == "delta_end" else float(v) for v in values], None
     texts = [", ".join(shown(key, outcome.values[key]) for key in keys) for outcome in done]
     return [float(i) for i in range(len(done))], texts
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _key(metric: str, task: str) -> str:
@@ -148,6 +153,10 @@ def _plain(cell: str) -> str:
     return " ".join(cell.split()).replace("|", "\\|")
 
 
-def finite(figures: Mapping[str, float]) -> dict[str, float | str]:
-    """Figures as JSON can hold them: it has no infinity."""
-    return {key: value if math.isfinite(value) else str(value) for key, value in figures.items()}
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures or settings as JSON can hold them: it has no infinity."""
+
+    def infinite(value: Any) -> bool:
+        return isinstance(value, float) and not math.isfinite(value)
+
+    return {key: str(value) if infinite(value) else value for key, value in values.items()}

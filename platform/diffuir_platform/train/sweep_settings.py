@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from diffuir_core import UserError
 
-from ..config import Config, parse_config
+from ..config import Config, parse_config, put
 from .settings import OPERATIONAL, TrainConfig
 
 LONGEST_NAME = 100
@@ -37,7 +37,7 @@ class SweepPoint:
     """One run of a sweep."""
 
     values: dict[str, Any]
-    """The swept keys' values."""
+    """What the swept keys hold in `config`."""
     config: TrainConfig
 
 
@@ -82,34 +82,38 @@ class SweepConfig(Config):
         """Every combination, the last key's values changing fastest."""
         points = []
         for combination in itertools.product(*self.grid.values()):
-            values = dict(zip(self.grid, combination, strict=True))
+            given = dict(zip(self.grid, combination, strict=True))
             settings = self.train.model_dump(mode="json", exclude_unset=True)
-            for key, value in values.items():
-                _set(settings, key, value)
-            settings["name"] = _run_name(self.name, values)
-            points.append(
-                SweepPoint(values=values, config=parse_config(TrainConfig, settings, _described(values)))
-            )
+            for key, value in given.items():
+                put(settings, key, value, f"grid: {key}")
+            config = parse_config(TrainConfig, settings, _described(given))
+            # As they were understood: YAML reads 2e-4 as text, and 1e-4 and 0.0001 are one value.
+            understood = config.model_dump(mode="json")
+            values = {key: _at(understood, key) for key in given}
+            config = config.model_copy(update={"name": _run_name(self.name, values)})
+            points.append(SweepPoint(values=values, config=config))
         return points
 
 
-def _set(settings: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        settings = settings.setdefault(parent, {})
-    settings[last] = value
+def _at(settings: Any, key: str) -> Any:
+    """What stands at a dotted key, as `put` puts it."""
+    for part in key.split("."):
+        settings = settings[int(part) if isinstance(settings, list) else part]
+    return settings
 
 
 def _described(values: Mapping[str, Any]) -> str:
-    return "grid at " + ", ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
+    return "grid at " + ", ".join(f"{key}={json.dumps(value, default=str)}" for key, value in values.items())
 
 
 def _run_name(sweep: str, values: Mapping[str, Any]) -> str:
-    """`<sweep>-<key>-<value>`, with a number behind it where it had to be cut."""
+    """`<sweep>-<key>-<value>`, with a checksum behind it where letters had to be left out: others may have been
+    there in another value."""
     text = "-".join(
         f"{key}-{value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()
     )
-    name = f"{sweep}-{re.sub(r'[^A-Za-z0-9._]+', '-', text).strip('-')}"
-    if len(name) <= LONGEST_NAME:
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
+    name = f"{sweep}-{plain}"
+    if plain == text and len(name) <= LONGEST_NAME:
         return name
     return f"{name[: LONGEST_NAME - 9]}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
