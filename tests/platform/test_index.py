@@ -285,6 +285,12 @@ def test_a_store_that_fails_stops_it_instead_of_failing_every_file(
 # Matching
 
 
+@pytest.mark.parametrize("name", ["clean", "degraded", "set"])
+def test_pairs_are_found_whatever_their_folder_is_called(name: str, tmp_path: Path) -> None:
+    _, found = built(tree_of_pairs(tmp_path / name, 2))
+    assert [row.key for row in found] == ["0", "1"]
+
+
 KEYS = st.sets(
     st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=4), max_size=8
 )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 from trees import built, make_mat, make_tree, photo, tree_of_pairs
 
+from diffuir_core import UserError
 from diffuir_core.imaging import decode
 from diffuir_platform import storage
 from diffuir_platform.data.building import IndexOptions, build_index
 from diffuir_platform.data.index import open_index, read_image
-from diffuir_platform.data.packing import pack
+from diffuir_platform.data.packing import _Place, _Writer, pack
 
 
 @pytest.mark.parametrize("store", ["local", "s3"])
@@ -54,6 +56,15 @@ def test_packing_again_leaves_what_an_older_index_points_into(tmp_path: Path) ->
     photo(seed=99).save(tree / "degraded" / "0.png")
     built(tree, pack=str(tmp_path / "packed"))
     assert read_image(str(first.degraded_uri), first.degraded_offset, first.degraded_length) == kept
+
+
+def test_a_full_disk_under_what_is_packed_is_one_sentence(tmp_path: Path) -> None:
+    data: Future[bytes] = Future()
+    data.set_result(b"of a photo")
+    writer = _Writer(Path("/dev/full"))
+    writer.append(_Place(data))
+    with pytest.raises(UserError, match=r"can't write /dev/full \(No space left on device\)"):
+        writer.finish(str(tmp_path))
 
 
 def test_photos_of_a_challenge_file_are_packed_as_pictures(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -16,15 +18,17 @@ from cachetools import LRUCache
 from pydantic import Field
 
 from diffuir_core.errors import UserError
+from diffuir_core.files import temporary_name
 from diffuir_core.imaging import ImageError, check_bytes, inspect
 
 from .. import storage
 from ..config import Config
 from . import mat
-from .index import EQUALISE, Row, write_index
+from .index import EQUALISE, Row, open_index, write_index
 from .layouts import Layout, find_layout, with_names
-from .matching import Candidate, File, Matcher
+from .matching import Candidate, File, Matcher, is_text, room_for_names
 from .packing import pack
+from .patience import patiently
 
 READERS = 32
 """Headers read at once: a store takes its time to answer, and answers many at once."""
@@ -97,12 +101,19 @@ def build_index(
     """Make the index `out` of the files below `root`, and beside it `out`.mismatches.jsonl.
 
     notify: called with the number of rows that are done. Raises UserError, with nothing at `out` changed, where no
-    file matches or more of a split do not than `options.mismatched`.
+    file matches or more of a split do not than `options.mismatched`, and before anything is read where `out` can't
+    be written or holds something else.
     """
     root, out = storage.absolute(root), storage.absolute(out)
+    for uri in (root, out, options.pack or ""):
+        if not is_text(uri):
+            raise UserError(f"the name {storage.shown(uri)} is not UTF-8: rename it")
     layout = _resolved(root, options)
+    _check_out(out)
+    for folder in filter(None, (out.rpartition("/")[0] or "/", options.pack)):
+        _try_writing(folder)
     summary = IndexSummary(out, mismatches_uri=f"{out}.mismatches.jsonl")
-    with Matcher(root, layout.parts) as matcher, warnings.catch_warnings():
+    with room_for_names(), Matcher(root, layout.parts) as matcher, warnings.catch_warnings():
         # Of a TIFF whose directory lies behind the beginning that is read first.
         warnings.filterwarnings("ignore", message="Corrupt EXIF data")
         matcher.add(_below(root))
@@ -123,6 +134,36 @@ def _resolved(root: str, options: IndexOptions) -> Layout:
     if options.equalise and any(part.task != "low_light" for part in layout.parts):
         raise UserError(f"the layout {layout.name!r} is not one of low light: leave --equalise out")
     return layout
+
+
+def _check_out(out: str) -> None:
+    """Raise UserError where `out` is something that an index must not take the place of."""
+    is_bucket = out.startswith("s3://") and out.count("/") == 2
+    if is_bucket or storage.is_folder(out):
+        raise UserError(
+            f"{out} is a folder: name the index itself, such as {storage.join(out, 'index.parquet')}"
+        )
+    if not storage.is_file(out):
+        return
+    try:
+        open_index(out)
+    except (storage.Busy, storage.StoreError):
+        raise
+    except UserError as error:
+        raise UserError(
+            f"{out} is there and can't be replaced, as it is no index: name another OUT"
+        ) from error
+
+
+def _try_writing(folder: str) -> None:
+    """Raise UserError where nothing can be written into `folder`: better now than when all headers are read."""
+    probe = storage.join(folder, temporary_name())
+    try:
+        storage.write_bytes(probe, b"")
+    except UserError as error:
+        raise UserError(str(error).replace(probe, folder)) from error
+    with suppress(UserError):  # who may not delete may make an index all the same
+        storage.remove_file(probe)
 
 
 def _below(root: str) -> Iterator[tuple[str, int]]:
@@ -170,8 +211,8 @@ class _Looker:
         part, degraded, clean = candidate.part, candidate.degraded, candidate.clean
         try:
             size = self._size(degraded) if degraded is not None else None
-            clean_size = self._clean_size(clean) if clean is not None else None
-        except storage.StoreError:
+            clean_size = self._clean_size(clean, size is not None) if clean is not None else None
+        except (storage.Busy, storage.StoreError):
             raise
         except UserError as error:
             return candidate, str(error)
@@ -193,13 +234,15 @@ class _Looker:
             preprocessing=self._preprocessing,
         )
 
-    def _clean_size(self, file: File) -> tuple[int, int]:
+    def _clean_size(self, file: File, is_twin: bool) -> tuple[int, int]:
         with self._lock:
             size = self._clean_sizes.get(file.path)
         if size is None:
             try:
                 size = self._size(file)
             except ImageError as error:
+                if not is_twin:
+                    raise
                 raise UserError(f"its clean twin {file.path}: {error}") from error
             with self._lock:
                 self._clean_sizes[file.path] = size
@@ -209,12 +252,12 @@ class _Looker:
         """(width, height) of the upright photo, from as much of the file's beginning as that takes."""
         uri = storage.join(self._root, file.path)
         if mat.is_element(uri):
-            return mat.size(uri)
+            return patiently(lambda: mat.size(uri))
         check_bytes(file.size)
         length = storage.HEAD_BYTES
         while True:
             try:
-                header = inspect(storage.read_head(uri, length))
+                header = inspect(patiently(partial(storage.read_head, uri, length)))
                 return header.width, header.height
             except ImageError:
                 # A large profile or preview comes before the size, and some TIFFs say theirs at the end.

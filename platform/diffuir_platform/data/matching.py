@@ -10,6 +10,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -69,6 +70,16 @@ class Mismatch:
     reason: str
 
 
+@contextmanager
+def room_for_names() -> Iterator[None]:
+    """What the database of a `Matcher` raises inside becomes a UserError: it is the disk that it lies on."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        where = f"can't keep the names of the files in {tempfile.gettempdir()} ({error})"
+        raise UserError(f"{where}: make room there, or name another folder with TMPDIR") from error
+
+
 class Matcher:
     """The names of a data set's files, sorted and matched; a context manager that keeps a temporary database.
 
@@ -78,6 +89,10 @@ class Matcher:
 
     def __init__(self, root: str, parts: Sequence[Part]) -> None:
         self.root = root
+        own = root.rpartition("/")[2]
+        # A folder of that name in ROOT is the one that is meant: where ROOT is called clean, what lies in
+        # clean/clean and clean/degraded are two sides, and not both the clean one.
+        self._own = None if storage.is_folder(storage.join(root, own)) else own
         listings = {part: self._read_listing(part) for part in parts}
         self._listings = listings
         self._parts = [part for part in parts if part.listing is None or listings[part] is not None]
@@ -151,7 +166,7 @@ class Matcher:
         """A row for each part and side that looks for the file."""
         stem, ending = os.path.splitext(path)
         image = ending.lower() in FORMAT_OF_SUFFIX
-        if not (image or ending == ".mat") or _is_passed_over(path):
+        if not (image or ending == ".mat") or is_passed_over(path):
             return []
         rows: list[tuple[object, ...]] = []
         taken = False
@@ -161,7 +176,7 @@ class Matcher:
                 if key is None or (side == "degraded" and not self._is_listed(part, key)):
                     continue
                 taken = True
-                if not _is_text(path):
+                if not is_text(path):
                     shown = path.encode(errors="surrogateescape").decode(errors="replace")
                     self.mismatched(part, shown, "its name is not UTF-8: rename it")
                     continue
@@ -228,9 +243,10 @@ class Matcher:
         return listed
 
     def _key(self, template: str, stem: str) -> str | None:
-        """The key of a path without its ending, from ROOT on or from ROOT's own name on."""
+        """The key of a path without its ending, from ROOT on or, if ROOT has no such folder, from ROOT's own name
+        on."""
         key = key_of(template, stem)
-        return key if key is not None else key_of(template, f"{self.root.rpartition('/')[2]}/{stem}")
+        return key if key is not None or self._own is None else key_of(template, f"{self._own}/{stem}")
 
     def _split(self, part: Part) -> int:
         return self._number[part.dataset, part.split]
@@ -240,11 +256,12 @@ class Matcher:
         return listing is None or key in listing
 
 
-def _is_passed_over(path: str) -> bool:
+def is_passed_over(path: str) -> bool:
+    """Whether a path below a data set's folder is hidden, or is what a program keeps there for itself."""
     return any(name.startswith(".") or name in ("_diffuir", "__MACOSX") for name in path.split("/"))
 
 
-def _is_text(path: str) -> bool:
+def is_text(path: str) -> bool:
     """Whether a name can be written down: on disk it may hold bytes that are no UTF-8."""
     try:
         path.encode()

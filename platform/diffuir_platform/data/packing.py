@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cachetools import LRUCache
 
 from .. import storage
 from .index import Row, read_image
+from .patience import patiently
 
 SHARD_BYTES = 256 * 2**20
 FILES_PER_SHARD = 50_000
@@ -103,14 +105,16 @@ class _Writer:
         assert place.data is not None
         data = place.data.result()
         place.data, place.shard, place.offset, place.length = None, self._shard, self.length, len(data)
-        self._file.write(data)
+        with storage.plainly(str(self._scratch), "write"):
+            self._file.write(data)
         self._digest.update(data)
         self.files += 1
         self.length += len(data)
 
     def finish(self, folder: str) -> None:
         """Give the file its name in `folder`; nothing where it is empty."""
-        self._file.close()
+        with storage.plainly(str(self._scratch), "write"):
+            self._file.close()
         if self.files:
             self._shard.uri = storage.join(folder, f"{self._digest.hexdigest()[:32]}.pack")
             with storage.writing(self._shard.uri) as temporary:
@@ -124,7 +128,7 @@ def _read_ahead(rows: Iterable[Row]) -> Iterator[_Waiting]:
 
     def place(uri: str, offset: int | None, length: int | None) -> _Place:
         if (uri, offset) not in known:
-            known[uri, offset] = _Place(pool.submit(read_image, uri, offset, length))
+            known[uri, offset] = _Place(pool.submit(patiently, partial(read_image, uri, offset, length)))
         return known[uri, offset]
 
     ahead: deque[_Waiting] = deque()

@@ -6,9 +6,10 @@ one's. Pairs are found by that rule alone, never by the places of files in two s
 pair every later one with a stranger.
 
 A template holds from ROOT on, or from ROOT's own name on, so that ROOT may be a data set's folder or the one
-above. In it `{name}` is one folder's or file's name and part of the key, `{name=a|b}` only those names, `{path}`
-any number of them; `**/` is any number of folders and `*` any letters of a name, neither part of the key; `(a|b)`
-and `(a/)?` are as in regular expressions. The key is what the braces hold, with `/` between.
+above; from ROOT on alone where ROOT holds a folder of its own name. In it `{name}` is one folder's or file's name
+and part of the key, `{name=a|b}` only those names, `{path}` any number of them; `**/` is any number of folders and
+`*` any letters of a name, neither part of the key; `(a|b)` and `(a/)?` are as in regular expressions. The key is
+what the braces hold, with `/` between.
 """
 
 from __future__ import annotations
