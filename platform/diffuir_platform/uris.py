@@ -15,7 +15,12 @@ def split(uri: str) -> tuple[str, str | None, str]:
         return "file", None, os.path.abspath(uri)
     if scheme == "file":
         # Percent signs have a meaning in file:// (RFC 8089) and none in a path or an S3 key.
-        return "file", None, os.path.abspath(unquote(rest))
+        host, slash, path = rest.partition("/")
+        if host not in ("", "localhost"):
+            raise UserError(
+                f"{uri} is a file of the machine {host}: write file:///path for one of this machine"
+            )
+        return "file", None, os.path.abspath(unquote(slash + path))
     if scheme == "memory":
         return "memory", None, "/" + rest.strip("/")
     if scheme != "s3":

@@ -21,6 +21,7 @@ IN_THE_CLOUD = {"storage": "s3://bucket/runs", "tracking_uri": "http://mlflow:50
     ("settings", "reason"),
     [
         ({"storage": "runs"}, "storage = runs is a path of this folder"),
+        ({"storage": "s3:/bucket/runs"}, "storage = s3:/bucket/runs is a path of this folder"),
         ({**IN_THE_CLOUD, "data": {"clean": ["photos"]}}, "data.clean = photos"),
         ({**IN_THE_CLOUD, "data": {"pairs": {"rain": [{"path": "photos"}]}}}, "data.pairs.rain = photos"),
         ({**IN_THE_CLOUD, "init_from": "t.pt"}, "init_from = t.pt"),
@@ -58,6 +59,13 @@ def test_the_job_gets_where_things_are_and_never_who_asks(
     assert "AWS_ENDPOINT_URL" not in training_job(config, False, "http://head:8265").environment
     assert "AWS_ENDPOINT_URL = http://localhost:9000 is this machine's own" in capsys.readouterr().err
     assert "AWS_ENDPOINT_URL" in training_job(config, False, SERVER).environment
+
+
+def test_the_job_is_told_what_code_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own folder on the cluster is no repository."""
+    monkeypatch.setenv("DIFFUIR_GIT", '{"commit": "c0ffee", "branch": "main", "dirty": true}')
+    job = training_job(TrainConfig.model_validate(IN_THE_CLOUD), False, SERVER)
+    assert json.loads(job.environment["DIFFUIR_GIT"])["commit"] == "c0ffee"
 
 
 def test_a_job_joins_the_cluster_that_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,17 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from album import make_album
+from PIL import Image
+from small_run import config
 from store import Store, environment, new_bucket
 
 from diffuir_core import Schedule, build, save_weights
 from diffuir_platform.runtime import Resources, ray_session
+from diffuir_platform.train import train
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +60,21 @@ def ray() -> Iterator[Resources]:
     """A local Ray for all tests of the session, which the code under test finds running and leaves so."""
     with ray_session(data=True) as resources:
         yield resources
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten smooth coloured pictures."""
+    folder = tmp_path_factory.mktemp("clean")
+    for seed in range(10):
+        small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((64, 48), Image.Resampling.BICUBIC).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory, ray: object) -> Path:
+    """The storage of a run that nothing disturbed."""
+    storage = tmp_path_factory.mktemp("runs")
+    train(config(photos, storage))
+    return storage

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,17 +11,25 @@ from PIL import Image
 
 from diffuir_core import UserError
 from diffuir_core.degradations import TASKS
+from diffuir_platform.config import parse_config
 from diffuir_platform.data import (
     DataConfig,
     PairFolder,
     Slot,
     Source,
     describe,
+    find_items,
+    fingerprint,
     list_sources,
+    load_or_replace,
     load_slot,
     pairs_of,
+    preprocessing,
 )
+from diffuir_platform.data.building import IndexOptions, build_index
+from diffuir_platform.data.index import Row, open_index, write_index
 from diffuir_platform.data.samples import VARIED_SHARE
+from diffuir_platform.storage import Busy
 
 
 def photo(file: Path, size: tuple[int, int] = (40, 30), seed: int = 0) -> Path:
@@ -72,6 +82,125 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
 def test_a_task_without_data_is_named(pairs: Path) -> None:
     with pytest.raises(UserError, match="nothing to train haze on"):
         list_sources(DataConfig(pairs={"rain": (PairFolder(path=pairs),)}))
+
+
+def test_only_tasks_that_are_trained_need_data(pairs: Path) -> None:
+    config = DataConfig(pairs={"rain": (PairFolder(path=pairs),)})
+    found = list_sources(config, ["rain"])
+    assert {task: len(items) for task, items in found.items()} == {t: 2 * (t == "rain") for t in TASKS}
+    with pytest.raises(UserError, match="nothing to train snow on"):
+        list_sources(config, ["rain", "snow"])
+
+
+@pytest.mark.parametrize(
+    "values", [{"clean": ["s3://bucket/photos"]}, {"pairs": {"rain": [{"path": "s3://bucket/photos"}]}}]
+)
+def test_a_bucket_is_no_folder(values: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"s3://bucket/photos is no folder .* diffuir index"):
+        parse_config(DataConfig, values, "settings")
+    with pytest.raises(ValueError, match="is no folder"):
+        DataConfig(clean=(Path("s3://bucket/photos"),))
+
+
+@pytest.fixture
+def index(pairs: Path) -> Row:
+    """A row whose photos are there."""
+    return Row(
+        task="rain",
+        dataset="one",
+        split="train",
+        key="a",
+        degraded_uri=str(pairs / "degraded" / "a.jpg"),
+        clean_uri=str(pairs / "clean" / "a.png"),
+        width=40,
+        height=30,
+    )
+
+
+def test_a_data_set_that_no_index_has_is_named(index: Row, tmp_path: Path) -> None:
+    files = [str(tmp_path / f"{name}.parquet") for name in ("one", "two")]
+    write_index(files[0], [index])
+    write_index(files[1], [replace(index, dataset="two", split="test"), replace(index, dataset="two")])
+    assert len(find_items(DataConfig(index=tuple(files), datasets=("one", "two")))["rain"]) == 2
+    with pytest.raises(UserError, match=r"data\.datasets: no index has 'tow': there is one, two"):
+        find_items(DataConfig(index=tuple(files), datasets=("one", "tow")))
+    with pytest.raises(UserError, match=r"of one with a clean side: it has 'test' of two, 'train' of two"):
+        find_items(DataConfig(index=tuple(files), datasets=("one",)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"task": "udc"}, r"the task 'udc', which is none of .*: name the other data sets in data\.datasets"),
+        ({"clean_uri": "photos/a.png"}, r"names photos/a\.png and not the folder that it lies in"),
+        ({"degraded_uri": "a.png"}, r"names a\.png and not the folder"),
+    ],
+)
+def test_rows_that_nobody_could_train_on_are_named(
+    index: Row, tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    file = str(tmp_path / "index.parquet")
+    write_index(file, [index, replace(index, dataset="two", **changes)])
+    with pytest.raises(UserError, match=reason):
+        find_items(DataConfig(index=(file,)))
+    assert len(find_items(DataConfig(index=(file,), datasets=("one",)))["rain"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("done", "told"), [(("", ""), {}), (("equalise", ""), {}), (("equalise",), {"rain": "equalise"})]
+)
+def test_what_all_pairs_of_a_task_had_done_is_told(
+    index: Row, tmp_path: Path, done: tuple[str, ...], told: dict[str, str]
+) -> None:
+    file = str(tmp_path / "index.parquet")
+    write_index(file, [replace(index, key=str(i), preprocessing=what) for i, what in enumerate(done)])
+    found = find_items(DataConfig(index=(file,), clean=(tmp_path / "clean",)))
+    assert preprocessing(found) == told
+    assert describe(found)["rain"].get("equalised", 0) == done.count("equalise")
+
+
+def test_a_folder_and_its_index_hold_the_same_photos(tmp_path: Path) -> None:
+    """Links are followed, and hidden folders and a restore's own are left out."""
+    for name in ("a.png", "deep/b.JPG", ".trash/c.png", "_diffuir/d.png", ".e.png"):
+        photo(tmp_path / "photos" / name)
+    photo(tmp_path / "elsewhere" / "f.png")
+    (tmp_path / "photos" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "deep" / "loop").symlink_to(tmp_path / "photos")
+    build_index(str(tmp_path / "photos"), str(tmp_path / "i"), IndexOptions(layout="clean"))
+    found = find_items(DataConfig(clean=(tmp_path / "photos",)))["rain"]
+    assert [source.key for source in found] == ["a.png", "deep/b.JPG", "linked/f.png"]
+    assert [one.key for one in open_index(str(tmp_path / "i")).rows()] == [source.key for source in found]
+
+
+def test_a_photo_that_may_not_be_read_is_replaced_and_named(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / name)
+    photos = find_items(DataConfig(clean=(tmp_path,)))["haze"]
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "a.png").mkdir()  # which no user may read as a file, root neither
+    taken = load_or_replace(Slot("haze", 0, 1), photos, 16)
+    assert len(taken.replaced) == 1
+    assert f"can't read {tmp_path / 'a.png'} (Is a directory)" in taken.replaced[0]
+
+
+def test_runs_that_were_begun_on_a_folder_find_its_fingerprint_again(tmp_path: Path) -> None:
+    for name in ("a-b.png", "a.png", "a/b.JPG", "a/c/d.webp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_items(DataConfig(clean=(tmp_path,)))
+    assert fingerprint(found) == "a456d07f73656d393dc6f493e0b60505ac5aefadbd63b63cdc7cf36f724ca127"
+
+
+def test_a_store_that_is_busy_is_no_reason_to_take_another_photo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*photo: object) -> bytes:
+        raise Busy("slow down")
+
+    monkeypatch.setattr("diffuir_platform.data.samples.read_image", busy)
+    photos = find_items(DataConfig(clean=(photo(tmp_path / "a.png").parent,)))["haze"]
+    with pytest.raises(Busy):
+        load_or_replace(Slot("haze", 0, 1), photos, 16)
 
 
 def test_an_unknown_task_is_named(pairs: Path) -> None:

@@ -209,6 +209,22 @@ def test_a_store_that_does_not_answer_is_not_an_index_that_is_not_there(
         list_sources(DataConfig(index=(f"{s3.uri}/index.parquet",)))
 
 
+def test_each_bad_photo_of_a_packed_file_is_named(photos: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "one.pack"
+    whole = (photos / "clean" / "0.png").read_bytes()
+    parts = [whole[:90], whole[:90], whole]
+    packed.write_bytes(b"".join(parts))
+    places = [
+        {"key": f"scene/{i}.png", "clean_uri": str(packed), "clean_offset": i * 90, "clean_length": len(part)}
+        for i, part in enumerate(parts)
+    ]
+    named = load_or_replace(Slot("haze", 0, 1), items(*places), 16).replaced
+    assert [line.partition(" from byte ")[0] for line in named] == [
+        f"scene/{i}.png: {packed}" for i in (0, 1)
+    ]
+    assert " from byte 90 on: " in named[1]
+
+
 def test_preprocessing_is_done_as_the_index_says(photos: Path) -> None:
     file = str(photos / "rain" / "degraded" / "0.png")
     pair = items({"clean_uri": file, "degraded_uri": file, "preprocessing": "equalise"})

@@ -18,8 +18,7 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
-from PIL import Image
-from safetensors.torch import load_file
+from small_run import STEPS, config, settings, weights_of
 
 from diffuir_core import Restorer, UserError, open_weights, sample
 from diffuir_core.degradations import TASKS
@@ -29,52 +28,6 @@ from diffuir_platform.lock import Lock
 from diffuir_platform.train import TrainConfig, train
 from diffuir_platform.train.loop import sampled
 from diffuir_platform.train.state import TrainState, compiles
-
-STEPS = 6
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten smooth coloured pictures."""
-    folder = tmp_path_factory.mktemp("clean")
-    for seed in range(10):
-        small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        Image.fromarray(small).resize((64, 48), Image.Resampling.BICUBIC).save(folder / f"{seed}.png")
-    return folder
-
-
-def settings(photos: Path, storage: Path, **changes: object) -> dict[str, object]:
-    return {
-        "name": "test",
-        "storage": str(storage),
-        "data": {"clean": [str(photos)]},
-        "stages": [{"steps": 4, "crop": 16, "batch": 10}, {"steps": STEPS - 4, "crop": 32, "batch": 10}],
-        "learning_rate": 1e-3,
-        "learning_rate_schedule": "cosine",
-        "sampled_share": 0.5,
-        "ema": {"decay": 0.5, "every": 1},
-        "log_every": 1,
-        "checkpoint_every": 2,
-        "panels_every": 4,
-        "threads": 1,
-        **changes,
-    }
-
-
-def config(photos: Path, storage: Path, **changes: object) -> TrainConfig:
-    return TrainConfig.model_validate(settings(photos, storage, **changes))
-
-
-@pytest.fixture(scope="module")
-def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory, ray: object) -> Path:
-    """The storage of a run that nothing disturbed."""
-    storage = tmp_path_factory.mktemp("runs")
-    train(config(photos, storage))
-    return storage
-
-
-def weights_of(storage: Path, name: str = "test") -> dict[str, torch.Tensor]:
-    return load_file(storage / name / "weights.safetensors")
 
 
 def test_the_exported_weights_restore(finished: Path) -> None:

@@ -223,7 +223,7 @@ WRONG = {
         "there is no s3://diffuir/none",
     ),
     "an index whose files are gone": ([f"data.index=[{BUCKET}/gone.parquet]"], {}, "make the index again"),
-    "another index": ([f"data.index=[{BUCKET}/other.parquet]"], {}, "was begun with data = "),
+    "another index": ([f"data.index=[{BUCKET}/other.parquet]"], {}, "was begun with other images"),
     "another variant": (["variant=S"], {}, 'was begun with variant = "T", not "S"'),
     "a cluster that is not there": (["name=new"], {"RAY_ADDRESS": "127.0.0.1:9"}, "no Ray cluster answers"),
 }

@@ -8,6 +8,9 @@ from pathlib import Path
 from diffuir_core.errors import UserError
 from diffuir_core.imaging import FORMAT_OF_SUFFIX
 
+from .. import storage
+from .matching import is_passed_over
+
 DEGRADED, CLEAN = "degraded", "clean"
 
 
@@ -78,9 +81,11 @@ def _by_key(folder: Path) -> dict[str, Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files in `folder` and below by their endings, sorted, hidden ones left out."""
+    """The image files in `folder` and below by their endings, sorted: those that an index would look at."""
+    prefix = storage.join(str(folder), "")
+    below = (uri.removeprefix(prefix) for uri, _ in storage.list_files(str(folder)))
     return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in FORMAT_OF_SUFFIX and not path.name.startswith(".") and path.is_file()
+        folder / path
+        for path in below
+        if Path(path).suffix.lower() in FORMAT_OF_SUFFIX and not is_passed_over(path)
     )

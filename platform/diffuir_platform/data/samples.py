@@ -33,7 +33,8 @@ CACHE_BYTES = 512 * 2**20
 
 
 class UnusablePhoto(UserError):  # noqa: N818 - it names what is wrong
-    """A photo that cannot be trained on, now or later: it is gone, damaged, or not what the index says."""
+    """A photo that cannot be trained on, now or later: it is gone, damaged, kept from us, or not what the index
+    says."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,16 @@ class Sample:
 def read_pixels(uri: str, offset: int | None = None, length: int | None = None) -> np.ndarray:
     """The uint8 (H, W, 3) RGB pixels of an image file or of a part of one.
 
-    Raises `UnusablePhoto` where it is gone or can't be decoded, `UserError` where the store does not answer.
+    Raises `UnusablePhoto` where it can't be read or decoded, `UserError` where the store does not answer.
     """
     try:
         return decode(read_image(uri, offset, length)).pixels
     except ImageError as error:
-        raise UnusablePhoto(f"{uri}: {error}") from error
-    except storage.NotThere as error:
+        place = uri if offset is None else f"{uri} from byte {offset:,} on"
+        raise UnusablePhoto(f"{place}: {error}") from error
+    except (storage.Busy, storage.StoreError):
+        raise
+    except UserError as error:
         raise UnusablePhoto(str(error)) from error
 
 
@@ -76,7 +80,9 @@ def load_or_replace(slot: Slot, items: Sequence[Source], crop: int, read: Read =
             degraded, clean = load_slot(slot, source, crop, read)
             return Sample(degraded, clean, tuple(replaced))
         except UnusablePhoto as error:
-            replaced.append(str(error))
+            # All photos of a packed file lie in a file of one name, which is not theirs.
+            named = f"{source.key}: " if source.clean_offset is not None else ""
+            replaced.append(f"{named}{error}")
     raise UserError(
         f"{len(replaced)} items of {slot.task} in a row can't be used, the last because {replaced[-1]}"
     )
@@ -87,24 +93,15 @@ def load_slot(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(degraded, clean), each uint8 (crop, crop, 3): a pure function of the slot and the files.
 
-    A photo with a side under `crop` is continued by reflection. Raises `UnusablePhoto` for a file that is gone,
-    can't be decoded, or is of another size than its twin or the index says.
+    A photo with a side under `crop` is continued by reflection. Raises `UnusablePhoto` as `read_whole` does.
     """
     rng = np.random.default_rng(slot.seed)
-    clean, *twin = (read(*photo) for photo in source.photos)
-    _check_size(source.clean_uri, clean, source)
-    if twin and twin[0].shape != clean.shape:
-        raise UnusablePhoto(
-            f"{source.degraded_uri} is {twin[0].shape[1]}x{twin[0].shape[0]}, its twin "
-            f"{source.clean_uri} {clean.shape[1]}x{clean.shape[0]}: a pair must be of one size"
-        )
+    clean, *twin = read_whole(source, read)
     top, left = (int(rng.integers(max(side - crop, 0) + 1)) for side in clean.shape[:2])
     window = (slice(top, top + crop), slice(left, left + crop))
     clean = _fill(clean[window], crop)
     if twin:
-        # The whole photo's histogram, as in a restore.
-        degraded = equalised(twin[0]) if source.preprocessing == EQUALISE else twin[0]
-        degraded = _fill(degraded[window], crop)
+        degraded = _fill(twin[0][window], crop)
     else:
         if slot.task in VARIED_TONES and rng.random() < VARIED_SHARE:
             clean = vary_tones(clean, rng)
@@ -114,6 +111,23 @@ def load_slot(
         if rng.random() < 0.5:
             clean, degraded = np.flip(clean, axis), np.flip(degraded, axis)
     return np.ascontiguousarray(degraded), np.ascontiguousarray(clean)
+
+
+def read_whole(source: Source, read: Read = read_pixels) -> list[np.ndarray]:
+    """The clean photo and, of a pair, the degraded one as the network is to see it: uint8 (H, W, 3).
+
+    Raises `UnusablePhoto` for a file that is gone, can't be read or decoded, or is of another size than its twin
+    or the index says.
+    """
+    clean, *twin = (read(*photo) for photo in source.photos)
+    _check_size(source.clean_uri, clean, source)
+    if twin and twin[0].shape != clean.shape:
+        raise UnusablePhoto(
+            f"{source.degraded_uri} is {twin[0].shape[1]}x{twin[0].shape[0]}, its twin "
+            f"{source.clean_uri} {clean.shape[1]}x{clean.shape[0]}: a pair must be of one size"
+        )
+    # The whole photo's histogram, as in a restore.
+    return [clean, *map(equalised, twin)] if source.preprocessing == EQUALISE else [clean, *twin]
 
 
 def _check_size(uri: str, pixels: np.ndarray, source: Source) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Annotated, Any, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from diffuir_core import UserError
 from diffuir_core.degradations import TASKS
@@ -19,7 +20,7 @@ from diffuir_core.imaging import FORMAT_OF_SUFFIX
 from .. import storage
 from ..config import Config
 from . import mat
-from .index import SCHEMA, open_index
+from .index import EQUALISE, SCHEMA, open_index
 from .layouts import ANY_TASK
 from .pairs import images_in, pairs_of
 
@@ -28,10 +29,24 @@ COLUMNS = pa.schema([SCHEMA.field(name) for name in ("key", *PLACE, "width", "he
 """Of an item. Photos of a folder, whose headers nobody has read, have neither width nor height: 0."""
 
 
+def _of_this_machine(folder: Any) -> Any:
+    """A bucket would be taken for a folder of a strange name."""
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(folder)):
+        raise ValueError(
+            f"{folder} is no folder of this machine, which it must be: make an index of it with diffuir index and "
+            "name that under index"
+        )
+    return folder
+
+
+Folder = Annotated[Path, BeforeValidator(_of_this_machine)]
+"""Of this machine, or one that all nodes share."""
+
+
 class PairFolder(Config):
     """A folder with `degraded/` and `clean/`, the same file stem in both."""
 
-    path: Path
+    path: Folder
     repeat: int = Field(default=1, ge=1)
     """How often each pair comes in an epoch of its task, beside the synthetic ones."""
 
@@ -46,7 +61,7 @@ class DataConfig(Config):
     """Of the indexes' rows those of this split."""
     datasets: tuple[str, ...] = ()
     """Of the indexes' rows those of these data sets; empty for all."""
-    clean: tuple[Path, ...] = ()
+    clean: tuple[Folder, ...] = ()
     """Folders of clean photos; each photo is degraded on the fly for every task."""
     pairs: dict[str, tuple[PairFolder, ...]] = Field(default_factory=dict)
     """Real pairs by task, beside (or, without clean folders, instead of) the synthetic ones."""
@@ -112,11 +127,11 @@ class Items(Sequence[Source]):
         return Items(self.table.filter(pc.field("degraded_uri").is_valid()))
 
 
-def list_sources(config: DataConfig) -> dict[str, Items]:
-    """`find_items`, none of them empty: raises `UserError` for a task left without items too."""
+def list_sources(config: DataConfig, tasks: Collection[str] = TASKS) -> dict[str, Items]:
+    """`find_items`; raises `UserError` for one of `tasks`, those that are trained, left without items too."""
     sources = find_items(config)
     for task, items in sources.items():
-        if not items:
+        if task in tasks and not items:
             raise UserError(
                 f"nothing to train {task} on: name an index that has it, or a folder in data.clean or "
                 f"data.pairs.{task}"
@@ -124,16 +139,18 @@ def list_sources(config: DataConfig) -> dict[str, Items]:
     return sources
 
 
-def find_items(config: DataConfig) -> dict[str, Items]:
+def find_items(config: DataConfig, name: str = "data") -> dict[str, Items]:
     """Every task's items, in an order that depends on the index or the file names alone.
 
-    Raises `UserError` for a missing or empty folder or index, an index whose files are gone, or a pair without its
-    twin.
+    name: of the settings, for messages. Raises `UserError` for a missing or empty folder or index, a data set that
+    no index has, an index whose files are gone, or a pair without its twin.
     """
     unknown = sorted(set(config.pairs) - set(TASKS))
     if unknown:
-        raise UserError(f"data.pairs: no task {unknown[0]!r}: choose among {', '.join(TASKS)}")
-    indexed = [(rows, rows.select(COLUMNS.names)) for rows in (_indexed(uri, config) for uri in config.index)]
+        raise UserError(f"{name}.pairs: no task {unknown[0]!r}: choose among {', '.join(TASKS)}")
+    _check_datasets(config, name)
+    found = [_indexed(uri, config, name) for uri in config.index]
+    indexed = [(rows, rows.select(COLUMNS.names)) for rows in found]
     photos = [_photos(folder) for folder in config.clean]
     # What several tasks take alike is one object, so that Ray's store holds it once.
     kept: dict[tuple[int, ...], tuple[list[pa.Table], Items]] = {}
@@ -159,18 +176,33 @@ def _serving(task: str, rows: pa.Table, items: pa.Table) -> pa.Table:
     return items if pc.all(serves).as_py() else items.filter(serves)
 
 
-def _indexed(uri: str, config: DataConfig) -> pa.Table:
-    """The rows of an index that can be trained on, with their task."""
+def _check_datasets(config: DataConfig, name: str) -> None:
+    """Raise `UserError` for a data set that is asked for and that no index has."""
+    if not config.datasets:
+        return
+    tables = (open_index(uri).table(("dataset",)) for uri in config.index)
+    known = {dataset for rows in tables for dataset in pc.unique(rows["dataset"]).to_pylist()}
+    unknown = sorted(set(config.datasets) - known)
+    if unknown:
+        there = ", ".join(sorted(known)) or "no data set"
+        raise UserError(f"{name}.datasets: no index has {unknown[0]!r}: there is {there}")
+
+
+def _indexed(uri: str, config: DataConfig, name: str) -> pa.Table:
+    """The rows of an index that are asked for and have a clean side, with their task."""
     rows = open_index(uri).table(("task", "dataset", "split", *COLUMNS.names))
     wanted = pc.field("clean_uri").is_valid() & (pc.field("split") == config.split)
     if config.datasets:
         wanted &= pc.field("dataset").isin(config.datasets)
     found = rows.filter(wanted)
     if not found.num_rows:
-        splits = ", ".join(sorted(pc.unique(rows["split"]).to_pylist()))
+        splits = rows.group_by(("dataset", "split")).aggregate([]).to_pylist()
+        there = ", ".join(sorted(f"{split['split']!r} of {split['dataset']}" for split in splits))
+        of = f" of {', '.join(config.datasets)}" if config.datasets else ""
         raise UserError(
-            f"{uri} has no rows of split {config.split!r} to train on: it has {splits or 'no rows'}"
+            f"{uri} has no rows of split {config.split!r}{of} with a clean side: it has {there or 'no rows'}"
         )
+    _check_rows(uri, found, name)
     for dataset in pc.unique(found["dataset"]).to_pylist():
         first = found.filter(pc.field("dataset") == dataset).slice(0, 1).to_pylist()[0]
         for side in ("clean_uri", "degraded_uri"):
@@ -178,6 +210,23 @@ def _indexed(uri: str, config: DataConfig) -> pa.Table:
             if place is not None and not storage.exists(mat.file_of(place)):
                 raise UserError(f"{uri} says that there is {place}, and there is not: make the index again")
     return found
+
+
+def _check_rows(uri: str, rows: pa.Table, name: str) -> None:
+    """Raise `UserError` for rows that nobody would ask for, and photos that a worker could not find."""
+    unknown = sorted(set(pc.unique(rows["task"]).to_pylist()) - {*TASKS, ANY_TASK})
+    if unknown:
+        raise UserError(
+            f"{uri} has rows of the task {unknown[0]!r}, which is none of {', '.join(TASKS)}: name the other data "
+            f"sets in {name}.datasets, or make the index again"
+        )
+    for side in ("clean_uri", "degraded_uri"):
+        places = rows[side].drop_null()
+        relative = places.filter(pc.invert(pc.match_substring_regex(places, r"^(/|[a-z0-9]+://)")))
+        if len(relative):
+            raise UserError(
+                f"{uri} names {relative[0].as_py()} and not the folder that it lies in: make the index again"
+            )
 
 
 def _photos(folder: Path) -> pa.Table:
@@ -213,8 +262,23 @@ def list_images(folder: Path) -> list[Path]:
     return files
 
 
+def preprocessing(sources: Mapping[str, Items]) -> dict[str, str]:
+    """Task -> what is to be done to its photos before a network that was trained on these sees them.
+
+    Of tasks whose pairs all had it done; photos that are degraded on the fly never have. Where only some pairs
+    had, the network has met both and nothing need be done.
+    """
+    equalised = {}
+    for task, items in sources.items():
+        done = pc.unique(items.pairs().table["preprocessing"]).to_pylist()
+        if done == [EQUALISE]:
+            equalised[task] = EQUALISE
+    return equalised
+
+
 def describe(sources: Mapping[str, Items]) -> dict[str, dict[str, int]]:
-    """Per task how many distinct clean photos and real pairs there are, for the record of a run."""
+    """Per task how many distinct clean photos and real pairs there are, and how many items are equalised where any
+    are, for the record of a run."""
     counts = {}
     for task, items in sources.items():
         alone = items.table.filter(pc.field("degraded_uri").is_null())
@@ -223,6 +287,9 @@ def describe(sources: Mapping[str, Items]) -> dict[str, dict[str, int]]:
             side: pc.count_distinct(pc.binary_join_element_wise(rows["clean_uri"], rows["key"], "\n")).as_py()
             for side, rows in (("photos", alone), ("pairs", pairs))
         }
+        equalised = pairs.filter(pc.field("preprocessing") == EQUALISE).num_rows
+        if equalised:
+            counts[task]["equalised"] = equalised
     return counts
 
 

@@ -79,7 +79,12 @@ def absolute(uri: str) -> str:
     path = uri.removeprefix("sqlite:///")
     if path == uri or path.startswith(("/", ":")) or not path:
         return uri
-    return f"sqlite:///{Path(path).absolute()}"
+    return f"{sqlite_uri(Path.cwd())}/{path}"
+
+
+def sqlite_uri(file: Path) -> str:
+    """The address of a tracker in a SQLite file, in whose name ? and % are no marks of an address."""
+    return f"sqlite:///{str(file).replace('%', '%25').replace('?', '%3F')}"
 
 
 def shown(uri: str) -> str:

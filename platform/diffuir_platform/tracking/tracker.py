@@ -20,7 +20,7 @@ from diffuir_core import UserError
 from .connection import absolute, cannot_be_used, connect, shown, unusable
 from .courier import Courier
 from .params import flattened, shortened
-from .provenance import git_state, provenance_tags
+from .provenance import code_state, provenance_tags
 from .registry import CARD_FILE, LONGEST_DESCRIPTION, check_name, checksum_of
 from .spool import Queue, Record, Spool
 
@@ -110,6 +110,11 @@ class Tracker:
             file, within = self._spool.new_file(path.name)
             image.save(file)
             self._add_file(within, str(path.parent))
+
+    def log_text(self, text: str, artifact: str) -> None:
+        """Keep a text as the artifact of that path."""
+        path = PurePosixPath(artifact)
+        self._add_text(text, str(path.parent), path.name)
 
     def log_file(self, file: Path, folder: str) -> None:
         """Keep a file in that folder of the run's artifacts, as it is now."""
@@ -209,12 +214,13 @@ def open_run(
     spool: Path | None = None,
     parent: str | None = None,
     index: str | None = None,
+    data: str | None = None,
 ) -> Tracker:
     """The run `run_id`, or a new one called `name`.
 
     artifacts: where a database's files go. spool: the folder of what is not delivered yet; None for one beside
-    `artifacts`. parent: the id of the run that a new one belongs to. index: the fingerprint of its data's index.
-    Raises `UserError` where the tracker can't be reached.
+    `artifacts`. parent: the id of the run that a new one belongs to. index: the fingerprints of its data's
+    indexes, data: the one of all that it is trained on. Raises `UserError` where the tracker can't be reached.
     """
     uri = absolute(uri)
     spool = (spool or artifacts.parent / SPOOL_FOLDER).absolute()
@@ -223,7 +229,7 @@ def open_run(
         if run_id is not None:
             client.update_run(run_id, status="RUNNING")
         else:
-            tags = provenance_tags(git_state(Path.cwd()), parent, index)
+            tags = provenance_tags(code_state(), parent, index, data)
             location = None if uri.startswith(("http://", "https://")) else artifacts.resolve().as_uri()
             run_id = client.create_run(
                 _experiment(client, experiment, location), run_name=name, tags=tags

@@ -25,10 +25,11 @@ from diffuir_core.sampling import ddim, last
 from diffuir_core.schedule import sampling_times
 from diffuir_core.transfer import to_device
 
-from ..data import Mixture, Share, shares_of_batches
+from ..data import Mixture, Share, preprocessing, shares_of_batches
 from ..tracking import Tracker
 from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, scratch_folder
 from .panels import sample_panel
+from .progress import is_lost
 from .settings import TrainConfig
 from .state import STATE_FILE, TrainState
 
@@ -57,7 +58,7 @@ def train_worker(setup: dict[str, Any]) -> None:
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with file_of(checkpoint, STATE_FILE) as file:
-            state.load(file.parent)
+            state.load(file.parent, setup["recipe"])
         if tracker:
             tracker.log_again(state.points)
         ray.train.report({"says": f"going on from step {state.step:,}"})
@@ -66,6 +67,7 @@ def train_worker(setup: dict[str, Any]) -> None:
         ray.train.report({"says": "the network is compiled: its first steps take minutes"})
     network = ray.train.torch.prepare_model(state.network)
     sources = ray.get(setup["sources"])
+    prepared = preprocessing({task: sources[task] for task in config.tasks})
     mixture = Mixture(
         config.seed, config.batch_stages(), {t: len(s) for t, s in sources.items()}, config.mixture
     )
@@ -82,6 +84,7 @@ def train_worker(setup: dict[str, Any]) -> None:
         )
     )
     warned = False
+    answer: bool | Tensor = False
     replaced: list[str] = []
     reported = -math.inf
     while state.step < config.steps:
@@ -102,22 +105,27 @@ def train_worker(setup: dict[str, Any]) -> None:
             }
             replaced += meter.drain_replaced()
             if tracker:
-                tracker.log(metrics, state.step)
+                # Each is named once, from where the process began or went on.
+                tracker.log({**metrics, "replaced": len(meter.named)}, state.step)
         if tracker and (done or state.step % config.panels_every == 0):
             panel = sample_panel(state.averaged, state.schedule, mixture, sources)
             tracker.log_image(panel, f"panels/step-{state.step:07d}.png")
         # A node that is about to go: what was learned since the last checkpoint goes with it otherwise.
+        # Seen a step later: whoever looks at this step's answer waits for the GPU.
         told = not warned and ray.train.get_preemption_info() is not None
-        leaving = any_worker(told, device, world_size)
+        leaving, answer = not warned and bool(answer), ask_workers(told, device, world_size)
         warned = warned or leaving
-        keeps = done or leaving or state.step % config.checkpoint_every == 0
+        lost = is_lost(metrics)  # the driver ends the run: what is kept is from before
+        keeps = not lost and (done or leaving or state.step % config.checkpoint_every == 0)
         waited = time.monotonic() - reported > SECONDS_BETWEEN_REPORTS
-        if keeps or (metrics and any_worker(waited, device, world_size)):
+        if keeps or lost or (metrics and any_worker(waited, device, world_size)):
             if metrics:
                 metrics["replaced"], replaced = replaced, []
             if keeps:
                 state.points = tracker.undelivered() if tracker else []
-                report_checkpoint(state, metrics, setup["recipe"], rank, config.validation.wanted)
+                report_checkpoint(
+                    state, metrics, setup["recipe"], prepared, rank=rank, validate=config.validation.wanted
+                )
             else:
                 ray.train.report(metrics)
             reported = time.monotonic()
@@ -129,11 +137,16 @@ def train_worker(setup: dict[str, Any]) -> None:
 
 def any_worker(so: bool, device: torch.device, world_size: int) -> bool:
     """Whether it is so for any worker; all must ask at the same step."""
+    return bool(ask_workers(so, device, world_size))
+
+
+def ask_workers(so: bool, device: torch.device, world_size: int) -> bool | Tensor:
+    """The same, on the device: what is true there once all have answered."""
     if world_size == 1:
         return so
     flag = torch.tensor([float(so)], device=device)
     torch.distributed.all_reduce(flag)
-    return bool(flag.item())
+    return flag
 
 
 def accumulate_gradients(
@@ -203,18 +216,25 @@ def uses_bfloat16(config: TrainConfig, device: torch.device) -> bool:
 
 
 def report_checkpoint(
-    state: TrainState, metrics: dict[str, Any], recipe: dict[str, Any], rank: int, validate: bool
+    state: TrainState,
+    metrics: dict[str, Any],
+    recipe: dict[str, Any],
+    prepared: dict[str, str],
+    rank: int,
+    validate: bool,
 ) -> None:
     """Hand Ray Train a complete checkpoint, with the averaged weights beside the state, ready to restore with.
 
-    It is uploaded, and validated, while training goes on.
+    prepared: the preprocessing that the weights were trained with. It is uploaded, and validated, while training
+    goes on.
     """
     if rank != 0:
         ray.train.report(metrics)
         return
     folder = scratch_folder()  # Ray Train removes it once it is uploaded
-    state.save(folder)
-    save_weights(folder / WEIGHTS_FILE, state.averaged, state.schedule, {**recipe, "steps_done": state.step})
+    state.save(folder, recipe)
+    recipe = {**recipe, "steps_done": state.step}
+    save_weights(folder / WEIGHTS_FILE, state.averaged, state.schedule, recipe, prepared)
     ray.train.report(
         metrics,
         checkpoint=ray.train.Checkpoint.from_directory(folder),

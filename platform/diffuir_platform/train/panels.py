@@ -21,9 +21,9 @@ CROP = 192
 def sample_panel(
     model: UNet, schedule: Schedule, mixture: Mixture, sources: Mapping[str, Sequence[Source]]
 ) -> Image.Image:
-    """Degraded, restored, clean side by side, a row per task."""
+    """Degraded, restored, clean side by side, a row for each task that is trained."""
     rows = []
-    for task in TASKS:
+    for task in (task for task in TASKS if mixture.quotas[0].get(task)):
         slot = Slot(task, 0, seed=mixture.seed)
         shown = load_or_replace(slot, sources[task], CROP)
         device = next(model.parameters()).device

@@ -6,15 +6,18 @@ Ray Train calls its callbacks in the controller's process, on the driver's machi
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ray.train import UserCallback
+
+from diffuir_core import UserError
 
 from ..lock import Claim
 
@@ -37,6 +40,16 @@ class WritePoints(UserCallback):  # type: ignore[misc]
         if metrics[0].keys() & {"loss", "says"}:
             with self.file.open("a") as out:
                 out.write(json.dumps(metrics[0]) + "\n")
+        if is_lost(metrics[0]):
+            raise UserError(
+                f"loss or gradient were no finite numbers at step {metrics[0]['step']:,}: take another name and "
+                "a lower learning_rate or clip_norm; the checkpoints from before are kept"
+            )
+
+
+def is_lost(metrics: Mapping[str, Any]) -> bool:
+    """Whether a point says that the weights hold no numbers any more."""
+    return not all(math.isfinite(metrics.get(name, 0.0)) for name in ("loss", "gradient_norm"))
 
 
 @contextmanager

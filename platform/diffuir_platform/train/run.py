@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -21,10 +22,11 @@ from ray.train.v2.api.validation_config import ValidationConfig as ValidationTas
 from diffuir_core import UserError, Weights, open_weights
 
 from .. import storage
-from ..data import Items, describe, fingerprint, list_sources
+from ..data import Items, describe, fingerprint, list_sources, open_index
 from ..lock import Claim, Held, Lock
-from ..runtime import ray_session
-from ..tracking import Tracker, git_state, model_card, open_run
+from ..runtime import cluster_address, ray_session
+from ..tracking import Tracker, code_state, model_card, open_run, sqlite_uri
+from ..uris import split
 from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, remove_strays
 from .loop import train_worker
 from .progress import WritePoints, printed_points
@@ -43,7 +45,7 @@ def train(config: TrainConfig, overwrite: bool = False, parent: str | None = Non
     the tracker can't be used, where the run of that name was begun with other settings or other data, or where it
     is going on elsewhere.
     """
-    sources = list_sources(config.data)
+    sources = list_sources(config.data, config.tasks)
     pairs = held_out(config.validation) if config.validation.wanted else None
     initial = None if config.init_from is None else initial_weights(config.init_from, config.variant)
     folder = storage.join(storage.absolute(config.storage), config.name)
@@ -78,8 +80,13 @@ def _train(
         return exported
     remove_scratch_left_behind()
     remove_strays(folder)
-    tracker = _open_tracker(config, folder, record, parent)
-    recipe = {"settings": computed_from(config.model_dump(mode="json")), "data": describe(sources)}
+    indexes = [open_index(uri).fingerprint for uri in config.data.index]
+    tracker = _open_tracker(config, folder, record, parent, indexes)
+    recipe = {
+        "settings": computed_from(config.model_dump(mode="json")),
+        "data": describe({task: sources[task] for task in config.tasks}),
+        "fingerprints": {"index": indexes, "data": record[DATA]},
+    }
     if initial is not None:
         # What the first weights were trained with says more than where they lay.
         recipe["init_from"] = initial.recipe
@@ -156,7 +163,16 @@ def _brings_its_room(config: TrainConfig) -> bool:
 
 
 def _say_if_it_waits(config: TrainConfig) -> None:
-    """A cluster that grows with what is asked of it may be smaller at first; one that doesn't would keep quiet."""
+    """A cluster that grows with what is asked of it may be smaller at first; one that doesn't would keep quiet.
+
+    Raises `UserError` where nothing can grow.
+    """
+    gpus = ray.cluster_resources().get("GPU", 0)
+    wanted = config.workers * int(config.gpus is True) + config.validation.gpus
+    if wanted > gpus:
+        if cluster_address(config.address) is None:
+            raise UserError(f"the run takes {wanted:g} GPUs and this machine has {gpus:g}: set gpus to false")
+        print(f"the cluster has {gpus:g} GPUs and the run takes {wanted:g}: it waits for more", flush=True)
     cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
     if _brings_its_room(config):
         each = 1 + loading_tasks(config)
@@ -171,19 +187,25 @@ def _say_if_it_waits(config: TrainConfig) -> None:
 
 def tracking_place(config: TrainConfig) -> tuple[str, Path]:
     """The tracker's address, and the folder for the files of a tracker that is a database."""
-    place = Path("runs") if "://" in config.storage else Path(config.storage)
+    scheme, _, path = split(config.storage)
+    place = Path(path if scheme == "file" else "runs")
     uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         place.mkdir(parents=True, exist_ok=True)
-        uri = f"sqlite:///{place.resolve() / 'mlflow.db'}"
+        uri = sqlite_uri(place.resolve() / "mlflow.db")
     return uri, place / "mlartifacts"
 
 
-def _open_tracker(config: TrainConfig, folder: str, record: dict[str, Any], parent: str | None) -> Tracker:
+def _open_tracker(
+    config: TrainConfig, folder: str, record: dict[str, Any], parent: str | None, indexes: list[str]
+) -> Tracker:
     uri, artifacts = tracking_place(config)
     known = record.get("mlflow_run")
     tracker = open_run(
-        uri, config.experiment, config.name, known, artifacts, parent=parent, index=record[DATA]
+        *(uri, config.experiment, config.name, known, artifacts),
+        parent=parent,
+        index=",".join(indexes) or None,
+        data=record[DATA],
     )
     if known is None:
         write_record(folder, {**record, "mlflow_run": tracker.run_id})
@@ -249,7 +271,7 @@ def _register(result: ray.train.Result, tracker: Tracker, config: TrainConfig) -
         figures = {key: value for key, value in result.metrics.items() if key.startswith(("psnr", "ssim"))}
         title = f"DiffUIR-{config.variant}, {config.name}"
         validated = {"held-out pairs": figures} if figures else None
-        card = model_card(title, open_weights(weights).recipe, validated, git_state(Path.cwd()))
+        card = model_card(title, open_weights(weights).recipe, validated, code_state())
         name = config.registered_model or f"diffuir-{config.variant.lower()}"
         tracker.log_file(weights, "weights")
         tracker.register(weights, card, name, re.sub(r"[^A-Za-z0-9_-]", "-", f"run-{config.name}"))
@@ -263,8 +285,21 @@ def user_error_within(error: BaseException) -> str | None:
     failure = getattr(error, "controller_failure", None)
     if isinstance(failure, UserError):
         return str(failure)
-    for text in (str(error), *map(str, getattr(error, "worker_failures", {}).values())):
-        found = re.search(r"\bUserError: (.+)", text)
+    texts = (str(error), *map(str, getattr(error, "worker_failures", {}).values()))
+    for text in texts:
+        found = re.search(rf"\b(?:{'|'.join(_kinds(UserError))}): (.+)", text)
         if found:
             return found[1].strip()
+    if any(os.strerror(errno.ENOSPC) in text for text in texts):
+        return (
+            "a disk is full, that of the run's folder or of the temporary files: make room, and the same command "
+            "goes on"
+        )
     return None
+
+
+def _kinds(error: type[BaseException]) -> Iterator[str]:
+    """The names of a kind of error and of those that are one."""
+    yield error.__name__
+    for kind in error.__subclasses__():
+        yield from _kinds(kind)

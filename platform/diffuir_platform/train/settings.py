@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from diffuir_core import UserError
 from diffuir_core.schedule import Condition
 
 from ..config import Config
-from ..data import SHARES, DataConfig, Stage, quotas
+from ..data import SHARES, DataConfig, Folder, Stage, quotas
+from ..tracking.registry import check_name
 
 Variant = Literal["T", "S", "B", "L"]
 
@@ -43,7 +44,7 @@ class ValidationConfig(Config):
     """Of the indexes' rows those of this split."""
     datasets: tuple[str, ...] = ()
     """Of the indexes' rows those of these data sets; empty for all."""
-    pairs: dict[str, tuple[Path, ...]] = Field(default_factory=dict)
+    pairs: dict[str, tuple[Folder, ...]] = Field(default_factory=dict)
     """Folders with `degraded/` and `clean/` by task."""
     images: int = Field(default=8, gt=0)
     """Pairs of each task at most, spread evenly over those there are."""
@@ -104,7 +105,7 @@ class TrainConfig(Config):
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
     ema: EmaConfig = EmaConfig()
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the network's arithmetic, by autocast (weights stay float32); auto: bfloat16 on a GPU, else float32."""
 
@@ -136,6 +137,16 @@ class TrainConfig(Config):
     max_failures: int = Field(default=3, ge=-1)
     """Worker failures after which the run gives up; -1 for never."""
 
+    @field_validator("registered_model")
+    @classmethod
+    def _is_registrable(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                check_name(name, None)
+            except UserError as error:
+                raise ValueError(str(error)) from error
+        return name
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         unknown = sorted(set(self.mixture) - set(SHARES))
@@ -158,6 +169,11 @@ class TrainConfig(Config):
     def most_workers(self) -> int:
         """Training processes at most."""
         return self.max_workers or self.workers
+
+    @property
+    def tasks(self) -> list[str]:
+        """Those that have a share of the batches."""
+        return [task for task, share in self.mixture.items() if share]
 
     @property
     def steps(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from diffuir_core import Schedule, UNet, UserError, build
 
+from .record import difference
 from .settings import TrainConfig
 
 STATE_FILE = "state.pt"
@@ -35,6 +37,15 @@ def compiles(config: TrainConfig, device: torch.device) -> bool:
             f"compile = true takes a compiler and there is no {' or '.join(commands)}: install one"
         )
     return found
+
+
+def refuse_another(begun: dict[str, Any], recipe: dict[str, Any]) -> None:
+    """Raise `UserError` where a checkpoint of the recipe `begun` is none of a run of `recipe`."""
+    other = difference(begun["settings"], recipe["settings"])
+    if other is None and begun["fingerprints"]["data"] != recipe["fingerprints"]["data"]:
+        other = "other images"
+    if other is not None:
+        raise UserError(f"the checkpoint in the run's folder is of a run with {other}: take another name")
 
 
 class TrainState:
@@ -84,12 +95,16 @@ class TrainState:
         self.step += 1
         if self.step % self.config.ema.every == 0:
             self.ema.update_parameters(self.model)
+        elif self.step < self.config.ema.every:
+            # Nothing is averaged yet: what is looked at and kept meanwhile is the model as it is.
+            self.averaged.load_state_dict(self.model.state_dict())
         return norm
 
-    def save(self, folder: Path) -> None:
-        """Write everything into `folder`."""
+    def save(self, folder: Path, recipe: dict[str, Any]) -> None:
+        """Write everything into `folder`, with what it came of."""
         torch.save(
             {
+                "recipe": recipe,
                 "step": self.step,
                 "points": self.points,
                 "model": self.model.state_dict(),
@@ -100,13 +115,23 @@ class TrainState:
             folder / STATE_FILE,
         )
 
-    def load(self, folder: Path) -> None:
-        """Take everything from a folder that `save` wrote."""
-        saved: dict[str, Any] = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
-        self.step = saved["step"]
-        self.points = saved.get("points", [])
-        for name in ("model", "ema", "optimizer", "scheduler"):
-            getattr(self, name).load_state_dict(saved[name])
+    def load(self, folder: Path, recipe: dict[str, Any]) -> None:
+        """Take everything from a folder that `save` wrote.
+
+        Raises `UserError` where that was a run of other settings or data than `recipe`, or it is damaged.
+        """
+        try:
+            saved: dict[str, Any] = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+            refuse_another(saved.get("recipe", recipe), recipe)
+            self.step = saved["step"]
+            self.points = saved.get("points", [])
+            for name in ("model", "ema", "optimizer", "scheduler"):
+                getattr(self, name).load_state_dict(saved[name])
+        except (RuntimeError, EOFError, KeyError, ValueError, OSError, pickle.UnpicklingError) as error:
+            raise UserError(
+                f"the checkpoint that the run goes on from is damaged ({type(error).__name__}): take another "
+                "name, or --overwrite to begin anew"
+            ) from error
 
     def _rate(self, step: int) -> float:
         rise = min(1.0, (step + 1) / self.config.warmup) if self.config.warmup else 1.0

@@ -10,6 +10,7 @@ import yaml
 from diffuir_core import UserError
 
 from ..submission import Job, check_shareable, is_loopback, passed_on, submit
+from ..tracking import submitted_state
 from .settings import TrainConfig
 
 CONFIG_FILE = "train.yaml"
@@ -27,7 +28,7 @@ def submit_training(config: TrainConfig, overwrite: bool, address: str) -> int:
 def training_job(config: TrainConfig, overwrite: bool, address: str) -> Job:
     """The job that trains `config`; raises `UserError` for settings that mean this machine only."""
     for key, place in _places(config):
-        if ":/" not in place and not place.startswith("/"):
+        if "://" not in place and not place.startswith("/"):
             raise UserError(
                 f"{key} = {place} is a path of this folder, which a cluster does not have: give s3://bucket/path "
                 "or an absolute path that all its nodes share"
@@ -50,7 +51,7 @@ def training_job(config: TrainConfig, overwrite: bool, address: str) -> Job:
         name=f"train-{config.name}",
         arguments=("train", CONFIG_FILE, *(["--overwrite"] if overwrite else [])),
         files={CONFIG_FILE: yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)},
-        environment=passed_on(address),
+        environment={**passed_on(address), **submitted_state()},
     )
 
 

@@ -6,7 +6,7 @@ it again where it was interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
@@ -15,12 +15,9 @@ import ray.train
 
 from diffuir_core import Restorer, UserError, open_weights
 from diffuir_core.degradations import TASKS
-from diffuir_core.equalise import equalised
 from diffuir_core.metrics import psnr, ssim
 
-from ..data import DataConfig, Items, PairFolder, find_items
-from ..data.index import EQUALISE
-from ..data.samples import read_pixels
+from ..data import DataConfig, Items, PairFolder, Source, find_items, read_whole
 from ..tracking import Tracker
 from .checkpoints import WEIGHTS_FILE, file_of
 from .settings import ValidationConfig
@@ -28,13 +25,19 @@ from .settings import ValidationConfig
 SCORE = "psnr"
 """The mean over the tasks of each one's mean PSNR: what "best" means."""
 
+Score = tuple[float, float]
+"""PSNR (dB) and SSIM of one photo."""
+
 
 def held_out(config: ValidationConfig) -> dict[str, Items]:
-    """The pairs of each task that has any, at most `config.images`, spread evenly; raises `UserError` as
-    `list_sources` does, and where there are none."""
+    """The pairs of each task that has any, at most `config.images`, spread evenly.
+
+    Raises `UserError` as `list_sources` does, where there are none, and for a pair that can't be read or whose two
+    photos are not of one size.
+    """
     pairs = {task: tuple(PairFolder(path=path) for path in paths) for task, paths in config.pairs.items()}
     data = DataConfig(index=config.index, split=config.split, datasets=config.datasets, pairs=pairs)
-    found = {task: items.pairs() for task, items in find_items(data).items()}
+    found = {task: items.pairs() for task, items in find_items(data, "validation").items()}
     chosen = {}
     for task, items in found.items():
         if items:
@@ -42,37 +45,61 @@ def held_out(config: ValidationConfig) -> dict[str, Items]:
             chosen[task] = items.take([i * len(items) // count for i in range(count)])
     if not chosen:
         raise UserError("validation names no pair: give an index that has the split, or folders of pairs")
+    for task, items in chosen.items():
+        for source in items:
+            try:
+                read_whole(source)
+            except UserError as error:
+                raise UserError(
+                    f"the pair {source.key} that validates {task} can't be used: {error}"
+                ) from error
     return chosen
 
 
 def validate(checkpoint: ray.train.Checkpoint, *, pairs: Any, tracker: Tracker) -> dict[str, float]:
-    """PSNR (dB) and SSIM on Y, of all and per task; pairs: a reference to `held_out`'s."""
+    """PSNR (dB) and SSIM on Y, of all and per task; pairs: a reference to `held_out`'s.
+
+    A pair that can't be read any more is left out; the tracker gets how many those are and, in a file, which.
+    """
     with file_of(checkpoint, WEIGHTS_FILE) as weights:
         step = open_weights(weights).recipe["steps_done"]
         restorer = Restorer(weights, precision="float32")
-    figures = measure(restorer, ray.get(pairs))
-    tracker.log({f"validation_{name}": value for name, value in figures.items()}, step)
+    scores: dict[str, list[Score]] = {}
+    left_out: list[str] = []
+    for task, items in ray.get(pairs).items():
+        scores[task] = []
+        for source in items:
+            try:
+                scores[task].append(_score(restorer, source))
+            except UserError as error:
+                left_out.append(f"{task} {source.key}: {error}")
+    figures = _averaged(scores)
+    logged = {**figures, "left_out": len(left_out)} if left_out else figures
+    tracker.log({f"validation_{name}": value for name, value in logged.items()}, step)
+    if left_out:
+        tracker.log_text("\n".join(left_out), f"validation/left-out-{step:07d}.txt")
     tracker.flush()
     return figures
 
 
 def measure(restorer: Restorer, pairs: Mapping[str, Items]) -> dict[str, float]:
     """PSNR (dB) and SSIM on Y of what it makes of the pairs: `psnr_TASK` and `ssim_TASK`, and the means over the
-    tasks, `psnr` and `ssim`."""
+    tasks, `psnr` and `ssim`. Raises `UserError` for a pair that can't be read."""
+    return _averaged({task: [_score(restorer, source) for source in items] for task, items in pairs.items()})
+
+
+def _score(restorer: Restorer, source: Source) -> Score:
+    clean, degraded = read_whole(source)
+    (restored,) = restorer.restore([degraded])
+    return psnr(restored, clean), ssim(restored, clean)
+
+
+def _averaged(scores: Mapping[str, Sequence[Score]]) -> dict[str, float]:
+    """`measure`'s figures; none of a task without scores."""
+    measured = [task for task in TASKS if scores.get(task)]
     figures: dict[str, float] = {}
-    for task in TASKS:
-        if task in pairs:
-            measured = list(_measured(restorer, pairs[task]))
-            figures[f"psnr_{task}"] = mean(db for db, _ in measured)
-            figures[f"ssim_{task}"] = mean(similarity for _, similarity in measured)
-    for name in ("psnr", "ssim"):
-        figures[name] = mean(value for key, value in figures.items() if key.startswith(f"{name}_"))
+    for place, name in enumerate(("psnr", "ssim")):
+        figures |= {f"{name}_{task}": mean(score[place] for score in scores[task]) for task in measured}
+        if measured:
+            figures[name] = mean(figures[f"{name}_{task}"] for task in measured)
     return figures
-
-
-def _measured(restorer: Restorer, items: Items) -> Iterator[tuple[float, float]]:
-    for source in items:
-        clean, degraded = (read_pixels(*photo) for photo in source.photos)
-        degraded = equalised(degraded) if source.preprocessing == EQUALISE else degraded
-        (restored,) = restorer.restore([degraded])
-        yield psnr(restored, clean), ssim(restored, clean)

@@ -11,12 +11,15 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_server import Server, Start
 
+import diffuir_core
 from diffuir_core import UserError
 from diffuir_platform.tracking import (
     GitState,
+    code_state,
     fetch_registered,
     git_state,
     model_card,
+    submitted_state,
 )
 
 
@@ -63,16 +66,24 @@ def test_a_run_says_what_it_came_from(start: Start, tmp_path: Path, monkeypatch:
     commit = git("rev-parse", "HEAD")
     assert git_state(repository) == GitState(commit, "trunk", dirty=False)
     (repository / "job.yaml").write_text("a: 2")
-    monkeypatch.chdir(repository)
+    monkeypatch.setattr(diffuir_core, "__file__", str(repository / "__init__.py"))
 
-    tracker = start(parent="f" * 32, index="abc")
+    tracker = start(parent="f" * 32, index="abc", data="def")
     tags = MlflowClient(tracker.uri).get_run(tracker.run_id).data.tags
     assert tags["mlflow.source.git.commit"] == commit
     assert tags["mlflow.source.git.branch"] == "trunk"
     assert tags["mlflow.source.git.dirty"] == "true"
     assert tags["mlflow.parentRunId"] == "f" * 32
     assert tags["diffuir.index"] == "abc"
+    assert tags["diffuir.data"] == "def"
     assert tags["diffuir.version"]
+
+    for name, value in submitted_state().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(diffuir_core, "__file__", str(tmp_path / "__init__.py"))
+    assert code_state() == GitState(commit, "trunk", dirty=True), "a job has no repository"
+    (repository / "venv").mkdir()
+    assert git_state(repository / "venv") is None, "nothing of it is followed"
 
     git("checkout", "--detach", "--force")
     assert git_state(repository) == GitState(commit, "", dirty=False)
