@@ -30,6 +30,8 @@ def split(uri: str) -> tuple[str, str | None, str]:
         raise UserError("an s3:// URI holds no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     if not bucket:
         raise UserError(f"{uri} names no bucket: write s3://bucket/path")
+    if "?versionId=" in rest:  # s3fs would cut it off, and write to the key before it
+        raise UserError(f"{uri} names a version of an object: copy that to a key of its own")
     return "s3", bucket, rest.rstrip("/")
 
 

@@ -221,6 +221,7 @@ def test_a_place_that_cannot_be_written_is_named_and_keeps_nothing(tmp_path: Pat
     [
         ("gs://bucket/x", "gs:// is not known here"),
         ("s3:///x", "names no bucket"),
+        ("s3://bucket/x?versionId=3", "names a version of an object"),
         (f"s3://{ACCESS_KEY}:{SECRET_KEY}@bucket/x", "an s3:// URI holds no credentials"),
     ],
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from small_run import config
+from store import Store
 
 from diffuir_core import UserError
 from diffuir_platform.store_errors import NotThere, StoreError
@@ -92,6 +95,31 @@ def test_a_run_without_its_record_is_not_gone_on_with(photos: Path, tmp_path: Pa
 def test_gpus_that_are_not_there_are_not_waited_for(photos: Path, tmp_path: Path, ray: object) -> None:
     with pytest.raises(UserError, match="takes 1 GPUs and this machine has 0: set gpus to false"):
         train(config(photos, tmp_path, gpus=True))
+
+
+def test_a_storage_that_others_cannot_see_is_refused(photos: Path) -> None:
+    with pytest.raises(UserError, match="memory:// is another one in each process"):
+        train(config(photos, photos).model_copy(update={"storage": "memory://runs"}))
+
+
+def test_a_place_for_the_tracker_that_is_a_file_is_named(
+    photos: Path, tmp_path: Path, s3: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "runs").write_text("mine")
+    with pytest.raises(
+        UserError, match=r"MLflow's files can't be kept in .*/runs \(File exists\): set track"
+    ):
+        train(config(photos, tmp_path).model_copy(update={"storage": f"{s3.uri}/runs"}))
+
+
+def test_a_photo_whose_name_is_no_text_is_named(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes((folder / "1.png").read_bytes())
+    with pytest.raises(UserError, match=r"caf\N{REPLACEMENT CHARACTER}\.png is not UTF-8: rename it"):
+        train(config(folder, tmp_path))
 
 
 def test_a_workers_sentence_is_found_in_its_traceback() -> None:

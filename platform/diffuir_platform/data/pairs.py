@@ -9,7 +9,7 @@ from diffuir_core.errors import UserError
 from diffuir_core.imaging import FORMAT_OF_SUFFIX
 
 from .. import storage
-from .matching import is_passed_over
+from .matching import is_passed_over, is_text
 
 DEGRADED, CLEAN = "degraded", "clean"
 
@@ -84,8 +84,12 @@ def images_in(folder: Path) -> list[Path]:
     """The image files in `folder` and below by their endings, sorted: those that an index would look at."""
     prefix = storage.join(str(folder), "")
     below = (uri.removeprefix(prefix) for uri, _ in storage.list_files(str(folder)))
-    return sorted(
+    found = sorted(
         folder / path
         for path in below
         if Path(path).suffix.lower() in FORMAT_OF_SUFFIX and not is_passed_over(path)
     )
+    for path in found:
+        if not is_text(str(path)):
+            raise UserError(f"the name {storage.shown(str(path))} is not UTF-8: rename it")
+    return found

@@ -48,6 +48,10 @@ def train(config: TrainConfig, overwrite: bool = False, parent: str | None = Non
     sources = list_sources(config.data, config.tasks)
     pairs = held_out(config.validation) if config.validation.wanted else None
     initial = None if config.init_from is None else initial_weights(config.init_from, config.variant)
+    if split(config.storage)[0] == "memory":
+        raise UserError(
+            "memory:// is another one in each process: set storage to a folder or s3://bucket/path"
+        )
     folder = storage.join(storage.absolute(config.storage), config.name)
     with ExitStack() as stack:
         try:
@@ -191,7 +195,12 @@ def tracking_place(config: TrainConfig) -> tuple[str, Path]:
     place = Path(path if scheme == "file" else "runs")
     uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        place.mkdir(parents=True, exist_ok=True)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"MLflow's files can't be kept in {place.resolve()} ({error.strerror}): set tracking_uri"
+            ) from error
         uri = sqlite_uri(place.resolve() / "mlflow.db")
     return uri, place / "mlartifacts"
 
@@ -202,7 +211,11 @@ def _open_tracker(
     uri, artifacts = tracking_place(config)
     known = record.get("mlflow_run")
     tracker = open_run(
-        *(uri, config.experiment, config.name, known, artifacts),
+        uri,
+        config.experiment,
+        config.name,
+        known,
+        artifacts,
         parent=parent,
         index=",".join(indexes) or None,
         data=record[DATA],
