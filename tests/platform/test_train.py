@@ -281,7 +281,13 @@ def test_the_command_says_what_is_wrong_in_one_sentence(
 
 def test_the_loss_falls(photos: Path, tmp_path: Path, ray: object) -> None:
     run = config(
-        photos, tmp_path, stages=[{"steps": 40, "crop": 16, "batch": 10}], log_every=10, accumulate=1
+        photos,
+        tmp_path,
+        stages=[{"steps": 40, "crop": 16, "batch": 10}],
+        log_every=10,
+        checkpoint_every=40,
+        panels_every=40,
+        accumulate=1,
     )
     train(run)
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")

@@ -288,3 +288,28 @@ def test_an_index_of_other_photos_under_the_same_name_is_refused(
     assert done.returncode == 2, done.stderr
     assert "was begun with other images" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif("DIFFUIR_CHAOS" not in os.environ, reason="it takes five minutes: make chaos")
+def test_an_elastic_run_grows_again_where_a_node_comes_back(nodes: Nodes, job: Path) -> None:
+    nodes.up()
+    longer = ["stages=[{steps: 2000, crop: 48, batch: 10}]", "checkpoint_every=5", "log_every=5"]
+    most = ["workers=1", f"max_workers={NODES}", f"data_tasks={nodes.cpus - 1}"]
+    driver = Driver(nodes, job, "name=growing", *longer, *most)
+
+    def trainers_after(step: int) -> int:
+        driver.wait_for_step(step)
+        return sum(map(len, nodes.processes("TrainWorker").values()))
+
+    try:
+        counts = [trainers_after(15)]
+        nodes.kill_a_node("TrainWorker", random.Random(0))
+        counts.append(trainers_after(driver.wait_until_it_goes_on() + 1))
+        nodes.up()
+        # Ray Train looks for more room once a minute.
+        counts.append(trainers_after(driver.wait_until_it_goes_on() + 1))
+    finally:
+        driver.kill()
+    # It may begin with fewer: what an earlier test's killed driver asked for is its own for three minutes.
+    assert counts[1:] == [NODES - 1, NODES]

@@ -109,6 +109,7 @@ class Run:
         saved = storage.read_bytes(f"{self.folder}/{last}/state.pt")
         state = torch.load(io.BytesIO(saved), weights_only=True)
         del state["points"]  # what MLflow did not have yet at that moment
+        del state["recipe"]["settings"]["name"]
         return state
 
     def curve(self, name: str) -> dict[int, float]:
