@@ -52,16 +52,19 @@ class Claim:
 class Lock:
     """Held by one process at a time, of all that can reach the folder; a context manager.
 
-    doing, instead: for the one that is refused, "another job {doing}: ..., or {instead}".
+    doing, instead: for the one that is refused, "another job {doing}: ..., or {instead}". setting: the one that
+    names the folder, for where no lock can be written into it.
 
     Raises `Held` on entering where another job holds it, which can take SECONDS_OF_SILENCE to be seen: a
     holder on another machine is dead when its beats stop, one on this machine when its process is gone.
     """
 
-    def __init__(self, folder: str, doing: str, instead: str) -> None:
+    def __init__(self, folder: str, doing: str, instead: str, setting: str | None = None) -> None:
         self._uri = storage.join(folder, FILE)
         self._doing = doing
         self._instead = instead
+        self._setting = setting
+        self._folder = folder
         self._mine = {
             "id": uuid.uuid4().hex,
             "host": socket.gethostname(),
@@ -74,7 +77,7 @@ class Lock:
         self._lost: str | None = None
 
     def __enter__(self) -> Self:
-        while not storage.write_new(self._uri, self._beat()):
+        while not self._take():
             dead = self._wait_until_dead()
             # Somebody else may have found it dead too and been faster. What comes between these two calls all the
             # same is seen at the next beat, by the one whose lock is gone.
@@ -96,6 +99,16 @@ class Lock:
         """Raise what `Claim.check` raises, as of the last beat."""
         if self._lost is not None:
             raise _taken_over(self._lost)
+
+    def _take(self) -> bool:
+        try:
+            return storage.write_new(self._uri, self._beat())
+        except UserError as error:
+            if self._setting is None:
+                raise
+            raise UserError(
+                f"can't keep anything in {self._folder} ({error}): set {self._setting}"
+            ) from error
 
     def _beat(self) -> bytes:
         return json.dumps({**self._mine, "time": time.time()}).encode()

@@ -21,7 +21,6 @@ from trees import PAIRS, built, make_tree, photo, tree_of_pairs, upload
 
 from diffuir_core import UserError
 from diffuir_platform import storage
-from diffuir_platform.data import building
 from diffuir_platform.data.building import IndexOptions, IndexSummary, build_index, in_order
 from diffuir_platform.data.commands import run_index
 from diffuir_platform.data.index import SCHEMA, Row, fingerprint, open_index, read_image, write_index
@@ -263,23 +262,6 @@ def test_only_as_much_is_read_as_the_size_takes(
     (row,) = open_index(str(tmp_path / "i")).rows()
     assert (row.width, row.height) == size
     assert max(asked) <= most_read
-
-
-def test_a_store_that_fails_stops_it_instead_of_failing_every_file(
-    tmp_path: Path, s3: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = upload(tree_of_pairs(tmp_path / "set", 3), f"{s3.uri}/set")
-    read = storage.read_head
-
-    def fail(uri: str, length: int) -> bytes:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-        return read(uri, length)
-
-    monkeypatch.setattr(building.storage, "read_head", fail)
-    with pytest.raises(storage.StoreError, match="nothing answers at"):
-        build_index(root, str(tmp_path / "i"), PAIRS.model_copy(update={"mismatched": 1}))
-    assert not (tmp_path / "i").exists()
 
 
 # Matching

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from store import Store
-from trees import make_tree
+from trees import make_tree, upload
 
 from diffuir_core import UserError
-from diffuir_platform import storage
-from diffuir_platform.data import matching, packing, patience
+from diffuir_platform import patience, storage
+from diffuir_platform.data import matching, packing
 from diffuir_platform.data.building import IndexOptions, IndexSummary, build_index
 from diffuir_platform.data.index import open_index
 
@@ -58,11 +58,28 @@ def test_an_index_takes_the_place_of_an_index(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["i", "i.mismatches.jsonl", "set"]
 
 
+def test_a_store_that_fails_stops_it_instead_of_failing_every_file(
+    tmp_path: Path, s3: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = upload(make_tree(tmp_path / "set", ["a.png", "b.png"]), f"{s3.uri}/set")
+    read = storage.read_head
+
+    def fail(uri: str, length: int) -> bytes:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        return read(uri, length)
+
+    monkeypatch.setattr(storage, "read_head", fail)
+    with pytest.raises(storage.StoreError, match="nothing answers at"):
+        built_from(root, tmp_path / "i", mismatched=1)
+    assert not (tmp_path / "i").exists()
+
+
 @pytest.mark.parametrize(("failures", "packed"), [(2, False), (2, True), (9, False), (9, True)])
 def test_a_busy_store_is_asked_again_and_makes_no_pair_a_mismatch(
     failures: int, packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "BUSY_WAITS", (0.0,) * 3)
+    monkeypatch.setattr(patience, "PATIENCE", (0.0,) * 3)
     remaining = [failures]
     place, name = (packing, "read_image") if packed else (storage, "read_head")
     read = getattr(place, name)
@@ -76,7 +93,7 @@ def test_a_busy_store_is_asked_again_and_makes_no_pair_a_mismatch(
     monkeypatch.setattr(place, name, fail_at_first)
     tree = make_tree(tmp_path / "set", ["a.png", "b.png"])
     options: dict[str, Any] = {"mismatched": 1, "pack": str(tmp_path / "pack") if packed else None}
-    if failures > len(patience.BUSY_WAITS):
+    if failures > len(patience.PATIENCE):
         with pytest.raises(storage.Busy):
             built_from(tree, tmp_path / "i", **options)
         assert not (tmp_path / "i").exists()

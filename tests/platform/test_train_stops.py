@@ -93,7 +93,7 @@ def test_a_run_without_its_record_is_not_gone_on_with(photos: Path, tmp_path: Pa
 
 
 def test_gpus_that_are_not_there_are_not_waited_for(photos: Path, tmp_path: Path, ray: object) -> None:
-    with pytest.raises(UserError, match="takes 1 GPUs and this machine has 0: set gpus to false"):
+    with pytest.raises(UserError, match="takes 1 GPUs and this machine has 0: leave out gpus"):
         train(config(photos, tmp_path, gpus=True))
 
 

@@ -23,12 +23,12 @@ from diffuir_core.imaging import ImageError, check_bytes, inspect
 
 from .. import storage
 from ..config import Config
+from ..patience import patiently
 from . import mat
 from .index import EQUALISE, Row, open_index, write_index
 from .layouts import Layout, find_layout, with_names
 from .matching import Candidate, File, Matcher, is_text, room_for_names
 from .packing import pack
-from .patience import patiently
 
 READERS = 32
 """Headers read at once: a store takes its time to answer, and answers many at once."""

@@ -21,8 +21,8 @@ from typing import Any
 from cachetools import LRUCache
 
 from .. import storage
+from ..patience import patiently
 from .index import Row, read_image
-from .patience import patiently
 
 SHARD_BYTES = 256 * 2**20
 FILES_PER_SHARD = 50_000

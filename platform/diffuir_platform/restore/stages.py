@@ -7,12 +7,11 @@ a store does not give at once is asked for again.
 from __future__ import annotations
 
 import hashlib
-import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from diffuir_core.imaging import (
 )
 
 from .. import storage
+from ..patience import patiently
 from .discovery import Item
 
 if TYPE_CHECKING:
@@ -36,11 +36,8 @@ if TYPE_CHECKING:
 PARCEL_PIXELS = 2**24
 """Decoded pixels after which a parcel takes no more photos: 48 MiB, and what the last one has."""
 
-PATIENCE = (0.2, 1.0, 4.0, 15.0)
-"""Seconds between one attempt at the store and the next, each by chance up to twice as long: it is asked five
-times, after what its own client tries."""
-
-Result = TypeVar("Result")
+OF_THE_STORE = (storage.Busy, storage.StoreError)
+"""What is asked again: many nodes are at work, and one of them may find the store away for a while."""
 
 
 class RestoresPixels(Protocol):
@@ -86,7 +83,8 @@ def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool) -> list[Photo
             continue
         began = time.perf_counter()
         try:
-            photo.image = decode(patiently(partial(read_input, photo.item)), exif=exif, truncated=truncated)
+            data = patiently(partial(read_input, photo.item), OF_THE_STORE)
+            photo.image = decode(data, exif=exif, truncated=truncated)
             photo.height, photo.width = photo.image.pixels.shape[:2]
             photo.format = photo.image.format
             pixels += photo.height * photo.width
@@ -122,7 +120,7 @@ def write(photos: list[Photo], folder: str, quality: int) -> list[Photo]:
             continue
         try:
             data = encode(image, photo.item.format, quality)
-            patiently(partial(storage.write_bytes, f"{folder}/{photo.item.target}", data))
+            patiently(partial(storage.write_bytes, f"{folder}/{photo.item.target}", data), OF_THE_STORE)
             photo.bytes, photo.sha256 = len(data), hashlib.sha256(data).hexdigest()
             photo.notes = "; ".join(image.notes)
         except storage.StoreError as error:
@@ -165,16 +163,3 @@ def with_restored(image: Image, pixels: Pixels, tiles: object) -> Image:
     if tiles is None:
         return restored
     return replace(restored, notes=(*restored.notes, f"restored in {tiles}"))
-
-
-def patiently(run: Callable[[], Result], sleep: Callable[[float], None] = time.sleep) -> Result:
-    """What `run` returns; where the store fails it, again after each of PATIENCE.
-
-    What would be no other the next time is not tried again: no such file, no rights, no photo.
-    """
-    for pause in PATIENCE:
-        try:
-            return run()
-        except (storage.Busy, storage.StoreError):
-            sleep(pause * (1 + random.random()))
-    return run()

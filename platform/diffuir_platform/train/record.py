@@ -11,7 +11,7 @@ from typing import Any
 from diffuir_core import UserError
 
 from .. import storage
-from ..data.index import open_index
+from ..data import open_index
 from .checkpoints import SNAPSHOT_FILE
 from .settings import OPERATIONAL, TrainConfig
 
@@ -62,7 +62,7 @@ def open_record(config: TrainConfig, folder: str, data: str) -> dict[str, Any]:
             f"the run {config.name!r} in {folder} was begun with other images than there are now: bring those "
             "back, take another name, or --overwrite to begin anew"
         )
-    return record
+    return {**record, INDEXES: indexes}
 
 
 def difference(begun: dict[str, Any], settings: dict[str, Any]) -> str | None:

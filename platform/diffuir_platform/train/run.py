@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,15 @@ from ray.train.v2.api.validation_config import ValidationConfig as ValidationTas
 from diffuir_core import UserError, Weights, open_weights
 
 from .. import storage
-from ..data import Items, describe, fingerprint, list_sources, open_index
-from ..lock import Claim, Held, Lock
+from ..data import Items, describe, fingerprint, list_sources
+from ..lock import Claim, Lock
 from ..runtime import cluster_address, ray_session
 from ..tracking import Tracker, code_state, model_card, open_run, sqlite_uri
 from ..uris import split
 from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, remove_strays
 from .loop import train_worker
 from .progress import WritePoints, printed_points
-from .record import DATA, RUN_FILE, computed_from, open_record, write_record
+from .record import DATA, INDEXES, RUN_FILE, computed_from, open_record, write_record
 from .settings import TrainConfig
 from .validation import SCORE, held_out, validate
 
@@ -53,13 +53,7 @@ def train(config: TrainConfig, overwrite: bool = False, parent: str | None = Non
             "memory:// is another one in each process: set storage to a folder or s3://bucket/path"
         )
     folder = storage.join(storage.absolute(config.storage), config.name)
-    with ExitStack() as stack:
-        try:
-            lock = stack.enter_context(Lock(folder, f"trains {config.name}", "take another name"))
-        except Held:
-            raise
-        except UserError as error:
-            raise UserError(f"can't keep a run in {folder} ({error}): set storage") from error
+    with Lock(folder, f"trains {config.name}", "take another name", "storage") as lock:
         return _train(config, overwrite, parent, folder, lock.claim, sources, pairs, initial)
 
 
@@ -84,12 +78,11 @@ def _train(
         return exported
     remove_scratch_left_behind()
     remove_strays(folder)
-    indexes = [open_index(uri).fingerprint for uri in config.data.index]
-    tracker = _open_tracker(config, folder, record, parent, indexes)
+    tracker = _open_tracker(config, folder, record, parent)
     recipe = {
         "settings": computed_from(config.model_dump(mode="json")),
         "data": describe({task: sources[task] for task in config.tasks}),
-        "fingerprints": {"index": indexes, "data": record[DATA]},
+        "fingerprints": {"index": record[INDEXES], "data": record[DATA]},
     }
     if initial is not None:
         # What the first weights were trained with says more than where they lay.
@@ -175,7 +168,9 @@ def _say_if_it_waits(config: TrainConfig) -> None:
     wanted = config.workers * int(config.gpus is True) + config.validation.gpus
     if wanted > gpus:
         if cluster_address(config.address) is None:
-            raise UserError(f"the run takes {wanted:g} GPUs and this machine has {gpus:g}: set gpus to false")
+            raise UserError(
+                f"the run takes {wanted:g} GPUs and this machine has {gpus:g}: leave out gpus and validation.gpus"
+            )
         print(f"the cluster has {gpus:g} GPUs and the run takes {wanted:g}: it waits for more", flush=True)
     cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
     if _brings_its_room(config):
@@ -205,9 +200,7 @@ def tracking_place(config: TrainConfig) -> tuple[str, Path]:
     return uri, place / "mlartifacts"
 
 
-def _open_tracker(
-    config: TrainConfig, folder: str, record: dict[str, Any], parent: str | None, indexes: list[str]
-) -> Tracker:
+def _open_tracker(config: TrainConfig, folder: str, record: dict[str, Any], parent: str | None) -> Tracker:
     uri, artifacts = tracking_place(config)
     known = record.get("mlflow_run")
     tracker = open_run(
@@ -217,7 +210,7 @@ def _open_tracker(
         known,
         artifacts,
         parent=parent,
-        index=",".join(indexes) or None,
+        index=",".join(record[INDEXES]) or None,
         data=record[DATA],
     )
     if known is None:

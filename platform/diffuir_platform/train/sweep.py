@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from diffuir_core import Restorer, UserError
 
 from .. import storage
 from ..data import list_sources
-from ..lock import Held, Lock
+from ..lock import Lock
 from ..runtime import ray_session
 from ..tracking import Tracker, open_run
 from . import sweep_report
@@ -49,13 +49,7 @@ def run_sweep(config: SweepConfig) -> int:
         list_sources(config.train.data, {task for point in points for task in point.config.tasks})
     held_out(config.train.validation)
     folder = storage.join(storage.absolute(config.train.storage), config.name)
-    with ExitStack() as stack:
-        try:
-            lock = stack.enter_context(Lock(folder, f"runs the sweep {config.name}", "take another name"))
-        except Held:
-            raise
-        except UserError as error:
-            raise UserError(f"can't keep a sweep in {folder} ({error}): set train.storage") from error
+    with Lock(folder, f"runs the sweep {config.name}", "take another name", "train.storage") as lock:
         outcomes = _outcomes(config, folder, points, lock)
     print(f"\n{sweep_report.markdown(config.name, outcomes)}\nwritten: {storage.join(folder, TABLE_FILE)}")
     return 1 if any(outcome.figures is None for outcome in outcomes) else 0
