@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import re
 import subprocess
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from support.paths import ROOT
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

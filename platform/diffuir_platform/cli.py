@@ -191,7 +191,7 @@ def restore(
 
     where = cluster_address(options.address)
     if where is not None and takes_jobs(where):
-        from .restore.restore_job import RestoreJob, submit_restore
+        from .restore.job import RestoreJob, submit_restore
 
         job = RestoreJob(
             source=source, target=target, restart=restart, retry_failed=retry_failed, **options.model_dump()
@@ -247,13 +247,13 @@ def train(
     settings = load_config(TrainConfig, config, overrides or ())
     where = cluster_address(address or settings.address)
     if where is not None and takes_jobs(where):
-        from .train.train_job import submit_training
+        from .train.job import submit_training
 
         raise typer.Exit(submit_training(settings, overwrite, where))
     run(settings.model_copy(update={"address": where}), overwrite)
 
 
-@app.command(cls=_ending_with(lambda: _settings_of("train", "SweepConfig")))
+@app.command(cls=_ending_with(lambda: _settings_of("sweep", "SweepConfig")))
 def sweep(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="A YAML file, such as jobs/sweep-quick.yaml.")
@@ -267,15 +267,15 @@ def sweep(
     """
     from .config import load_config
     from .runtime import cluster_address, takes_jobs
-    from .train import SweepConfig
+    from .sweep import SweepConfig
 
     settings = load_config(SweepConfig, config, overrides or ())
     where = cluster_address(address or settings.train.address)
     if where is not None and takes_jobs(where):
-        from .train.sweep_job import submit_sweep
+        from .sweep.job import submit_sweep
 
         raise typer.Exit(submit_sweep(settings, where))
-    from .train.sweep import run_sweep
+    from .sweep.run import run_sweep
 
     common = settings.train.model_copy(update={"address": where})
     raise typer.Exit(run_sweep(settings.model_copy(update={"train": common})))

@@ -108,7 +108,7 @@ def ours(values: dict[str, Any]) -> dict[str, Any]:
     """A run through `diffuir_platform.restore`, in this process."""
     from ray import cloudpickle
 
-    import diffuir_platform.restore.job as job
+    import diffuir_platform.restore.run as job
     from diffuir_platform.restore import RestoreOptions, restore
 
     module = __import__(PassThrough.__module__)

@@ -35,9 +35,9 @@ from rich.table import Table
 from diffuir_platform.serve import ServeSettings
 from diffuir_platform.serve.commands import serving
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from serving import MakesStub
+from support.serving import MakesStub
 
 PORT = 8319
 

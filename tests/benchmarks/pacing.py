@@ -13,8 +13,8 @@ import numpy as np
 import ray
 import ray.data
 
-from diffuir_platform.pacing import pace
 from diffuir_platform.runtime import ray_session
+from diffuir_platform.runtime.pacing import pace
 
 SECONDS = 4.0
 TURNS = 3

@@ -17,12 +17,13 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-ROOT = Path(__file__).resolve().parents[2]
+from support.paths import ROOT
+
 sys.path.insert(0, str(ROOT / "cluster"))
 
-from parts import Part, is_alive, start, stop  # noqa: E402 - the folder is on the path from here on
+from parts import Part, is_alive, start, stop
 
-from diffuir_core import UserError  # noqa: E402
+from diffuir_core import UserError
 
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 

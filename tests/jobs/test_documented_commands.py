@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from diffuir_platform.config import load_config
-from diffuir_platform.train import SweepConfig, TrainConfig
+from diffuir_platform.sweep import SweepConfig
+from diffuir_platform.train import TrainConfig
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "README.md", *sorted((ROOT / "jobs").glob("*.yaml")), *sorted((ROOT / "jobs").glob("*.py"))]
 COMMAND = re.compile(r"(?:diffuir|python jobs/\w+\.py) .*jobs/(?:train|sweep)[\w-]*\.yaml .*")
 

@@ -15,9 +15,9 @@ from PIL import Image
 from diffuir_core import UserError
 from diffuir_platform.config import load_config
 from diffuir_platform.restore import RestoreOptions
-from diffuir_platform.restore.restore_job import RestoreJob, restore_job
+from diffuir_platform.restore.job import RestoreJob, restore_job
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 HEAD = "http://head:8265"
 
 

@@ -11,7 +11,7 @@ import yaml
 from diffuir_core import UserError
 from diffuir_platform.runtime import cluster_address
 from diffuir_platform.train import TrainConfig
-from diffuir_platform.train.train_job import training_job
+from diffuir_platform.train.job import training_job
 
 SERVER = "http://127.0.0.1:8265"
 IN_THE_CLOUD = {"storage": "s3://bucket/runs", "tracking_uri": "http://mlflow:5000"}

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from album import make_album
 from PIL import Image
-from small_run import config
-from store import Store, environment, new_bucket
 
 from diffuir_core import Schedule, build, save_weights
 from diffuir_platform.runtime import Resources, ray_session
 from diffuir_platform.train import train
+from support.album import make_album
+from support.small_run import config
+from support.store import Store, environment, new_bucket
 
 
 @pytest.fixture(scope="session")

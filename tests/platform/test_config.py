@@ -6,9 +6,9 @@ import pytest
 
 from diffuir_core import UserError
 from diffuir_platform.config import load_config
-from diffuir_platform.train import SweepConfig, TrainConfig
-
-JOBS = Path(__file__).resolve().parents[2] / "jobs"
+from diffuir_platform.sweep import SweepConfig
+from diffuir_platform.train import TrainConfig
+from support.paths import JOBS
 
 
 def refused(reason: str, *overrides: str, file: Path | None = None) -> str:

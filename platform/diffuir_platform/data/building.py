@@ -8,7 +8,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
@@ -18,16 +17,16 @@ from cachetools import LRUCache
 from pydantic import Field
 
 from diffuir_core.errors import UserError
-from diffuir_core.files import temporary_name
 from diffuir_core.imaging import ImageError, check_bytes, inspect
 
 from .. import storage
 from ..config import Config
-from ..patience import patiently
+from ..storage import retry
+from ..text import is_utf8, one_line
 from . import mat
 from .index import EQUALISE, Row, open_index, write_index
 from .layouts import Layout, find_layout, with_names
-from .matching import Candidate, File, Matcher, is_text, room_for_names
+from .matching import Candidate, File, Matcher, room_for_names
 from .packing import pack
 
 READERS = 32
@@ -106,12 +105,12 @@ def build_index(
     """
     root, out = storage.absolute(root), storage.absolute(out)
     for uri in (root, out, options.pack or ""):
-        if not is_text(uri):
-            raise UserError(f"the name {storage.shown(uri)} is not UTF-8: rename it")
+        if not is_utf8(uri):
+            raise UserError(f"the name {one_line(uri)} is not UTF-8: rename it")
     layout = _resolved(root, options)
     _check_out(out)
     for folder in filter(None, (out.rpartition("/")[0] or "/", options.pack)):
-        _try_writing(folder)
+        storage.check_writable(folder)
     summary = IndexSummary(out, mismatches_uri=f"{out}.mismatches.jsonl")
     with room_for_names(), Matcher(root, layout.parts) as matcher, warnings.catch_warnings():
         # Of a TIFF whose directory lies behind the beginning that is read first.
@@ -153,17 +152,6 @@ def _check_out(out: str) -> None:
         raise UserError(
             f"{out} is there and can't be replaced, as it is no index: name another OUT"
         ) from error
-
-
-def _try_writing(folder: str) -> None:
-    """Raise UserError where nothing can be written into `folder`: better now than when all headers are read."""
-    probe = storage.join(folder, temporary_name())
-    try:
-        storage.write_bytes(probe, b"")
-    except UserError as error:
-        raise UserError(str(error).replace(probe, folder)) from error
-    with suppress(UserError):  # who may not delete may make an index all the same
-        storage.remove_file(probe)
 
 
 def _below(root: str) -> Iterator[tuple[str, int]]:
@@ -252,12 +240,12 @@ class _Looker:
         """(width, height) of the upright photo, from as much of the file's beginning as that takes."""
         uri = storage.join(self._root, file.path)
         if mat.is_element(uri):
-            return patiently(lambda: mat.size(uri))
+            return retry(lambda: mat.size(uri))
         check_bytes(file.size)
         length = storage.HEAD_BYTES
         while True:
             try:
-                header = inspect(patiently(partial(storage.read_head, uri, length)))
+                header = inspect(retry(partial(storage.read_head, uri, length)))
                 return header.width, header.height
             except ImageError:
                 # A large profile or preview comes before the size, and some TIFFs say theirs at the end.
@@ -295,7 +283,7 @@ def _judge(root: str, layout: Layout, most: float, summary: IndexSummary) -> Non
         )
     for (_, dataset, split), counts in sorted(summary.splits.items()):
         if counts.mismatched_share > most:
-            path, reason = map(storage.shown, counts.first_mismatch)
+            path, reason = map(one_line, counts.first_mismatch)
             raise UserError(
                 f"{counts.mismatched:,} files of {dataset}, {split}, do not match ({counts.mismatched_share:.1%}, "
                 f"more than {most:.1%}), such as {path} ({reason}): see {summary.mismatches_uri} and put them "

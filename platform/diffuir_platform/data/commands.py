@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .. import storage
+from ..text import one_line
 from .building import IndexOptions, IndexSummary, build_index
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -58,4 +58,4 @@ class _Progress:
 
 
 def _print(console: Console, text: str) -> None:
-    console.print(storage.shown(text), markup=False, highlight=False)
+    console.print(one_line(text), markup=False, highlight=False)

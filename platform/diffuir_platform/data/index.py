@@ -85,7 +85,7 @@ class Index:
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows in order, ROWS_PER_GROUP at a time; columns: which of them, or all."""
-        with storage.plainly(self.uri, "read"), _opened(self.uri) as file:
+        with storage.translated_errors(self.uri, "read"), _opened(self.uri) as file:
             yield from file.iter_batches(ROWS_PER_GROUP, columns=None if columns is None else list(columns))
 
     def rows(self) -> Iterator[Row]:
@@ -104,7 +104,7 @@ class Index:
 def open_index(uri: str) -> Index:
     """The index at `uri`; raises UserError where there is none, or a Parquet file of another kind."""
     uri = storage.absolute(uri)
-    with storage.plainly(uri, "read"), _opened(uri) as file:
+    with storage.translated_errors(uri, "read"), _opened(uri) as file:
         metadata = file.metadata.metadata or {}
         if metadata.get(FORMAT) != VERSION:
             raise UserError(f"{uri} is no index of this version: make it with diffuir index")

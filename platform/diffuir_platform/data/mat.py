@@ -105,7 +105,7 @@ def _array(uri: str, array: str) -> Pixels:
 def _scipy(function: Any, uri: str, **options: Any) -> Any:
     from scipy.io.matlab import MatReadError
 
-    with storage.plainly(uri, "read"), storage.open_file(uri) as file:
+    with storage.translated_errors(uri, "read"), storage.open_file(uri) as file:
         try:
             return function(file, **options)
         except NotImplementedError as error:

@@ -21,6 +21,7 @@ from diffuir_core.errors import UserError
 from diffuir_core.imaging import FORMAT_OF_SUFFIX
 
 from .. import storage
+from ..text import is_utf8
 from . import mat
 from .layouts import Part, key_of
 
@@ -166,7 +167,7 @@ class Matcher:
         """A row for each part and side that looks for the file."""
         stem, ending = os.path.splitext(path)
         image = ending.lower() in FORMAT_OF_SUFFIX
-        if not (image or ending == ".mat") or is_passed_over(path):
+        if not (image or ending == ".mat") or storage.is_hidden(path):
             return []
         rows: list[tuple[object, ...]] = []
         taken = False
@@ -176,7 +177,7 @@ class Matcher:
                 if key is None or (side == "degraded" and not self._is_listed(part, key)):
                     continue
                 taken = True
-                if not is_text(path):
+                if not is_utf8(path):
                     shown = path.encode(errors="surrogateescape").decode(errors="replace")
                     self.mismatched(part, shown, "its name is not UTF-8: rename it")
                     continue
@@ -254,17 +255,3 @@ class Matcher:
     def _is_listed(self, part: Part, key: str) -> bool:
         listing = self._listings[part]
         return listing is None or key in listing
-
-
-def is_passed_over(path: str) -> bool:
-    """Whether a path below a data set's folder is hidden, or is what a program keeps there for itself."""
-    return any(name.startswith(".") or name in ("_diffuir", "__MACOSX") for name in path.split("/"))
-
-
-def is_text(path: str) -> bool:
-    """Whether a name can be written down: on disk it may hold bytes that are no UTF-8."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -21,7 +21,7 @@ from typing import Any
 from cachetools import LRUCache
 
 from .. import storage
-from ..patience import patiently
+from ..storage import retry
 from .index import Row, read_image
 
 SHARD_BYTES = 256 * 2**20
@@ -105,7 +105,7 @@ class _Writer:
         assert place.data is not None
         data = place.data.result()
         place.data, place.shard, place.offset, place.length = None, self._shard, self.length, len(data)
-        with storage.plainly(str(self._scratch), "write"):
+        with storage.translated_errors(str(self._scratch), "write"):
             self._file.write(data)
         self._digest.update(data)
         self.files += 1
@@ -113,7 +113,7 @@ class _Writer:
 
     def finish(self, folder: str) -> None:
         """Give the file its name in `folder`; nothing where it is empty."""
-        with storage.plainly(str(self._scratch), "write"):
+        with storage.translated_errors(str(self._scratch), "write"):
             self._file.close()
         if self.files:
             self._shard.uri = storage.join(folder, f"{self._digest.hexdigest()[:32]}.pack")
@@ -128,7 +128,7 @@ def _read_ahead(rows: Iterable[Row]) -> Iterator[_Waiting]:
 
     def place(uri: str, offset: int | None, length: int | None) -> _Place:
         if (uri, offset) not in known:
-            known[uri, offset] = _Place(pool.submit(patiently, partial(read_image, uri, offset, length)))
+            known[uri, offset] = _Place(pool.submit(retry, partial(read_image, uri, offset, length)))
         return known[uri, offset]
 
     ahead: deque[_Waiting] = deque()

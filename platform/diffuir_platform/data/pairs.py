@@ -9,7 +9,7 @@ from diffuir_core.errors import UserError
 from diffuir_core.imaging import FORMAT_OF_SUFFIX
 
 from .. import storage
-from .matching import is_passed_over, is_text
+from ..text import is_utf8, one_line
 
 DEGRADED, CLEAN = "degraded", "clean"
 
@@ -87,9 +87,9 @@ def images_in(folder: Path) -> list[Path]:
     found = sorted(
         folder / path
         for path in below
-        if Path(path).suffix.lower() in FORMAT_OF_SUFFIX and not is_passed_over(path)
+        if Path(path).suffix.lower() in FORMAT_OF_SUFFIX and not storage.is_hidden(path)
     )
     for path in found:
-        if not is_text(str(path)):
-            raise UserError(f"the name {storage.shown(str(path))} is not UTF-8: rename it")
+        if not is_utf8(str(path)):
+            raise UserError(f"the name {one_line(str(path))} is not UTF-8: rename it")
     return found

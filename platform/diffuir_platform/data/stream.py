@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from ..pacing import pace
+from ..runtime.pacing import pace
 from .mixture import Mixture, Slot
 from .samples import load_or_replace, read_pixels
 from .sources import Source

@@ -1,9 +1,9 @@
 """Benchmarks of folders of pairs, their tables, and the demo."""
 
-from diffuir_platform.evaluate.benchmark import RestoreFolder, evaluate
-from diffuir_platform.evaluate.demo import Demo, demo
-from diffuir_platform.evaluate.report import Report, Settings, terminal_table, write_report
-from diffuir_platform.evaluate.restoring import restorer
+from .benchmark import RestoreFolder, evaluate
+from .demo import Demo, demo
+from .report import Report, Settings, terminal_table, write_report
+from .restoring import restorer
 
 __all__ = [
     "Demo",

@@ -6,20 +6,18 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from diffuir_core.errors import UserError
 from diffuir_core.files import replacing
-from diffuir_core.imaging import ImageError, decode
+from diffuir_core.imaging import ImageError, Pixels, decode
 from diffuir_core.metrics import Channel, psnr, ssim
-from diffuir_platform.data.pairs import Pair, find_pairs
-from diffuir_platform.evaluate.report import Measured, Report, Settings
+
+from ..data.pairs import Pair, find_pairs
+from .report import Measured, Report, Settings
 
 # Restores every picture below the first folder into the second; what failed, as {relative path: reason}.
 RestoreFolder = Callable[[Path, Path], dict[str, str]]
-Pixels = NDArray[np.uint8]
 
 
 def evaluate(folder: Path, restore: RestoreFolder, settings: Settings, out: Path | None = None) -> Report:

@@ -9,12 +9,13 @@ from rich.console import Console
 
 from diffuir_core.errors import UserError
 from diffuir_core.metrics import Channel
-from diffuir_platform.evaluate.benchmark import evaluate
-from diffuir_platform.evaluate.demo import demo
-from diffuir_platform.evaluate.report import Settings, terminal_table, write_report
-from diffuir_platform.evaluate.restoring import restorer
-from diffuir_platform.restore import RestoreOptions
-from diffuir_platform.restore.discovery import prepare_output
+
+from ..restore import RestoreOptions
+from ..restore.inputs import prepare_output
+from .benchmark import evaluate
+from .demo import demo
+from .report import Settings, terminal_table, write_report
+from .restoring import restorer
 
 
 def run_evaluate(pairs: Path, options: RestoreOptions, channel: str, out: Path | None) -> int:

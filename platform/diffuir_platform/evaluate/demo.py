@@ -7,27 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import skimage.data
-from numpy.typing import NDArray
-from PIL import Image
 
 from diffuir_core.contact_sheet import SheetRow, contact_sheet
-from diffuir_core.degradations import TASKS, degrade
+from diffuir_core.degradations import TASKS
 from diffuir_core.errors import UserError
+from diffuir_core.imaging import Pixels
 from diffuir_core.metrics import psnr, ssim
-from diffuir_platform.evaluate.benchmark import RestoreFolder, load, save_png
-from diffuir_platform.evaluate.report import Measured, SetSummary, summarise
 
-Pixels = NDArray[np.uint8]
+from ..data.examples import DRAWS, bundled_photo, typical
+from .benchmark import RestoreFolder, load, save_png
+from .report import Measured, SetSummary, summarise
 
-# Public domain or CC0, and inside scikit-image's wheel: nothing is downloaded.
 PHOTOS = ("rocket", "astronaut", "chelsea", "coffee")
-WIDTH, HEIGHT = 384, 256
 TITLE = "DiffUIR, one set of weights, told nothing of the task: degraded, restored, truth"
 # Which of them is on the sheet, chosen for the subject and not by result.
 SHOWN = {"haze": "rocket", "rain": "astronaut", "snow": "chelsea", "low_light": "coffee", "blur": "astronaut"}
-# A single draw may be nearly clean or very heavy, so each photo gets the median of this many.
-DRAWS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,21 +57,6 @@ def demo(out: Path, restore: RestoreFolder) -> Demo:
     sheet = out / "contact_sheet.png"
     save_png(sheet, np.asarray(contact_sheet(rows, TITLE)), compress_level=9)
     return Demo(tasks=summaries, sheet=sheet)
-
-
-def bundled_photo(name: str) -> Pixels:
-    """A photo of scikit-image's, the top cut to 3:2 and reduced to 384x256, uint8 (256, 384, 3) RGB."""
-    photo: Pixels = getattr(skimage.data, name)()
-    height, width = photo.shape[:2]
-    box = (0, 0, min(width, height * WIDTH // HEIGHT), min(height, width * HEIGHT // WIDTH))
-    reduced = Image.fromarray(photo).resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS, box=box)
-    return np.asarray(reduced, dtype=np.uint8)
-
-
-def typical(task: str, clean: Pixels, seed: int) -> Pixels:
-    """Of DRAWS degradations of `clean` (seeds from `seed` on), the one whose PSNR is the median."""
-    draws = [degrade(task, clean, seed + draw) for draw in range(DRAWS)]
-    return sorted(draws, key=lambda degraded: psnr(degraded, clean))[DRAWS // 2]
 
 
 def _write_inputs(out: Path, clean: dict[str, Pixels]) -> None:

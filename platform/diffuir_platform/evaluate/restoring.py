@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffuir_platform.evaluate.benchmark import RestoreFolder
-from diffuir_platform.restore import RestoreOptions, restore
+from ..restore import RestoreOptions, restore
+from .benchmark import RestoreFolder
 
 
 def restorer(options: RestoreOptions) -> RestoreFolder:

@@ -10,8 +10,8 @@ from rich.console import Console
 from diffuir_core.errors import UserError
 
 from ..config import load_config
-from .job import restore
-from .restore_job import RestoreJob
+from .job import RestoreJob
+from .run import restore
 from .settings import RestoreOptions
 
 LINE = 10_000
@@ -37,7 +37,7 @@ def run_job(arguments: Sequence[str]) -> int:
 
 def run_plan(source: str, target: str, options: RestoreOptions, nodes: int, price: float) -> int:
     """Print what the collection would take, and return the exit code."""
-    from .planning import estimate
+    from .estimate import estimate
 
     print("\n".join(estimate(source, target, options, nodes, price).lines()))
     return 0

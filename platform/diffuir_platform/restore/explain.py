@@ -15,12 +15,12 @@ from diffuir_core.errors import UserError
 from diffuir_core.imaging import inspect
 from diffuir_core.planning import Plan, pixels_of
 
-from .discovery import Item
-from .job import check_device, items_at
-from .names import printable
+from ..inference import fetch_weights
+from ..text import one_line
+from .inputs import Item
+from .run import check_device, items_at
 from .settings import RestoreOptions
 from .stages import read_input
-from .weights import fetch_weights
 
 SHOWN_AT_MOST = 100
 """Photos of a folder that are looked at."""
@@ -86,7 +86,7 @@ def explanation_table(explanations: Iterable[Explanation]) -> rich.table.Table:
         "photo", "format", "size", "how", "memory", "free", "about", box=None, pad_edge=False
     )
     for one in explanations:
-        key = printable(one.key)
+        key = one_line(one.key)
         if one.plan is None:
             table.add_row(key, "", "", f"fails: {one.reason}")
             continue

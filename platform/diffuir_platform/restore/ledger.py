@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from diffuir_core.errors import UserError
 
 from .. import storage
-from .names import OWN_FOLDER
+from ..text import is_utf8
 
 FOLDER = "ledger"
 ROWS_OF_A_PART = 10_000
@@ -115,7 +115,7 @@ _values = attrgetter(*SCHEMA.names)
 
 def as_text(name: str) -> str:
     """A name as text that Parquet and SQLite take: names on disk may hold bytes that are no text (PEP 383)."""
-    if name.startswith(_RAW) or not _is_text(name):
+    if name.startswith(_RAW) or not is_utf8(name):
         return _RAW + quote(os.fsencode(name))
     return name
 
@@ -123,14 +123,6 @@ def as_text(name: str) -> str:
 def from_text(text: str) -> str:
     """The name that `as_text` made `text` of."""
     return os.fsdecode(unquote_to_bytes(text.removeprefix(_RAW))) if text.startswith(_RAW) else text
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class Ledger:
@@ -329,7 +321,7 @@ def _read(part: str) -> Iterator[list[tuple[Any, ...]]]:
     """The rows of a part in pieces; raises `UserError` where it is none."""
     file_system, path = storage.arrow_file_system(part)
     try:
-        with storage.plainly(part, "read"), pq.ParquetFile(path, filesystem=file_system) as file:
+        with storage.translated_errors(part, "read"), pq.ParquetFile(path, filesystem=file_system) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=SCHEMA.names):
                 columns = batch.set_column(
                     batch.schema.get_field_index("finished"),
@@ -354,7 +346,7 @@ def results_in(output: str) -> Iterator[tuple[str, int]]:
     prefix = output.rstrip("/") + "/"
     for uri, size in storage.list_files(output):
         name = uri.removeprefix(prefix)
-        if not name.startswith(f"{OWN_FOLDER}/"):
+        if not name.startswith(f"{storage.OWN_FOLDER}/"):
             yield name, size
 
 

@@ -14,10 +14,9 @@ import ray
 
 from diffuir_core.errors import UserError
 
+from ..inference import FetchedWeights, RestoresPixels
 from ..runtime import Resources
 from .packed import restore
-from .stages import RestoresPixels
-from .weights import Weights
 
 Make = Callable[[Path | None], RestoresPixels]
 """Makes a restorer of a weights file, or of the weights that ship."""
@@ -39,7 +38,7 @@ MOST_FAILED_STARTS = 3
 class ModelProcess:
     """One restorer; an actor of as many threads as are `AT_ONCE`, and one for all that the restorer does."""
 
-    def __init__(self, make: Make, weights: Weights, threads: int | None) -> None:
+    def __init__(self, make: Make, weights: FetchedWeights, threads: int | None) -> None:
         import torch
 
         if threads is not None:
@@ -82,7 +81,7 @@ class Models:
     def __init__(
         self,
         make: Make,
-        weights: Weights,
+        weights: FetchedWeights,
         room: Callable[[], Resources],
         most: int | None = None,
         gpu_share: float = 1.0,

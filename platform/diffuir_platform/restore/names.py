@@ -7,8 +7,13 @@ import re
 
 from diffuir_core.imaging import FORMAT_OF_SUFFIX
 
-OWN_FOLDER = "_diffuir"
-"""Where a batch job keeps its own records inside an output; never an input."""
+from ..storage import OWN_FOLDER, is_hidden
+
+LISTS = (".txt", ".lst", ".list")
+"""Endings of text files that list inputs, one path or URI on each line."""
+
+REPORT_FILE = "report.json"
+"""The figures of a run, in the own folder of its output."""
 
 SUFFIX_OF = {format: suffix for suffix, format in reversed(FORMAT_OF_SUFFIX.items())}
 """The first ending of each format."""
@@ -49,16 +54,5 @@ def is_photo(name: str) -> bool:
     return not is_hidden(name) and os.path.splitext(name)[1].lower() in FORMAT_OF_SUFFIX
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder of that name is passed over."""
-    return (name.startswith(".") and name not in (".", "..")) or name == OWN_FOLDER
-
-
 def _escaped(part: str) -> str:
     return f"%{part}" if _LOOKS_SPECIAL.fullmatch(part) else part
-
-
-def printable(key: str) -> str:
-    """A key as one line of valid text: names on disk may hold line breaks and bytes that are no text."""
-    text = os.fsencode(key).decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

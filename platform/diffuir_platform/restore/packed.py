@@ -12,9 +12,10 @@ from concurrent.futures import Executor
 
 from diffuir_core.imaging import ExifPolicy
 
+from ..inference import RestoresPixels
 from . import stages
-from .discovery import Item
-from .stages import Photo, RestoresPixels
+from .inputs import Item
+from .stages import Photo
 
 
 def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool) -> bytes:

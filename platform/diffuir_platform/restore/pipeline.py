@@ -24,7 +24,7 @@ import ray
 from diffuir_core.errors import UserError
 
 from . import packed
-from .discovery import Item
+from .inputs import Item
 from .models import Model, Models
 from .settings import RestoreOptions
 from .stages import Photo

@@ -11,8 +11,8 @@ from typing import Any, Self
 from diffuir_core.errors import UserError
 
 from .. import storage
+from ..inference import FetchedWeights
 from .settings import RestoreOptions
-from .weights import Weights
 
 FILE = "settings.json"
 
@@ -24,7 +24,7 @@ class Record:
     settings: dict[str, Any]
 
     @classmethod
-    def of(cls, options: RestoreOptions, weights: Weights, root: str | None) -> Self:
+    def of(cls, options: RestoreOptions, weights: FetchedWeights, root: str | None) -> Self:
         """That of a run. root: the folder that keys are relative to; None where they are whole URIs."""
         return cls({"input": root, **options.of_results(weights.sha256)})
 

@@ -17,14 +17,15 @@ from diffuir_core.errors import UserError
 from diffuir_core.imaging import Pixels, decode
 
 from .. import storage
-from .discovery import Inputs, Item
+from ..text import one_line
+from .inputs import Inputs, Item
 from .ledger import Ledger, Row, from_text
-from .names import printable
+from .names import REPORT_FILE
 from .record import Record
 from .stages import read_input
 from .summary import Summary
 
-JSON_FILE, HTML_FILE = "report.json", "report.html"
+HTML_FILE = "report.html"
 BINS = 60
 """Of the throughput over time."""
 SLOWEST, FAILED, GALLERY = 10, 200, 8
@@ -38,7 +39,7 @@ def write_report(
 ) -> None:
     """Write both files into `folder`; began: when the run did, as `ledger.now` says it."""
     figures = report(inputs, ledger, summary, record, began)
-    storage.write_bytes(storage.join(folder, JSON_FILE), json.dumps(figures, indent=1).encode())
+    storage.write_bytes(storage.join(folder, REPORT_FILE), json.dumps(figures, indent=1).encode())
     storage.write_bytes(storage.join(folder, HTML_FILE), page(figures, gallery(inputs, ledger)).encode())
 
 
@@ -85,7 +86,7 @@ def gallery(inputs: Inputs, ledger: Ledger) -> list[dict[str, str]]:
         except UserError:
             continue
         shown.append(
-            {"key": printable(from_text(row.key)), "before": _picture(before), "after": _picture(after)}
+            {"key": one_line(from_text(row.key)), "before": _picture(before), "after": _picture(after)}
         )
     return shown
 
@@ -100,7 +101,7 @@ def page(figures: dict[str, Any], pictures: list[dict[str, str]]) -> str:
 
 def _shown(row: Row) -> dict[str, Any]:
     return {
-        "key": printable(from_text(row.key)),
+        "key": one_line(from_text(row.key)),
         "reason": row.reason,
         "width": row.width,
         "height": row.height,

@@ -10,7 +10,7 @@ from pydantic import Field
 from diffuir_core.imaging import ExifPolicy
 
 from ..config import Config
-from .discovery import Choice
+from .inputs import Choice
 
 if TYPE_CHECKING:
     from diffuir_core import Restorer

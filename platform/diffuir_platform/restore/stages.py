@@ -9,44 +9,29 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
 
 from diffuir_core.errors import UserError
 from diffuir_core.imaging import (
     DEFAULT_LIMITS,
     ExifPolicy,
     Image,
-    Pixels,
     check_bytes,
     decode,
     encode,
 )
 
 from .. import storage
-from ..patience import patiently
-from .discovery import Item
-
-if TYPE_CHECKING:
-    from diffuir_core.restorer import Restoration
+from ..inference import RestoresPixels, restore_each, with_restored
+from ..storage import retry
+from .inputs import Item
 
 PARCEL_PIXELS = 2**24
 """Decoded pixels after which a parcel takes no more photos: 48 MiB, and what the last one has."""
 
 OF_THE_STORE = (storage.Busy, storage.StoreError)
 """What is asked again: many nodes are at work, and one of them may find the store away for a while."""
-
-
-class RestoresPixels(Protocol):
-    """The part of `diffuir_core.Restorer` that is used here."""
-
-    precision: str
-
-    def restorations(self, images: Sequence[np.ndarray]) -> list[Restoration]:
-        """uint8 (H, W, 3) arrays -> restored ones of the same shapes, and how."""
 
 
 @dataclass(kw_only=True)
@@ -83,7 +68,7 @@ def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool) -> list[Photo
             continue
         began = time.perf_counter()
         try:
-            data = patiently(partial(read_input, photo.item), OF_THE_STORE)
+            data = retry(partial(read_input, photo.item), OF_THE_STORE)
             photo.image = decode(data, exif=exif, truncated=truncated)
             photo.height, photo.width = photo.image.pixels.shape[:2]
             photo.format = photo.image.format
@@ -120,7 +105,7 @@ def write(photos: list[Photo], folder: str, quality: int) -> list[Photo]:
             continue
         try:
             data = encode(image, photo.item.format, quality)
-            patiently(partial(storage.write_bytes, f"{folder}/{photo.item.target}", data), OF_THE_STORE)
+            retry(partial(storage.write_bytes, f"{folder}/{photo.item.target}", data), OF_THE_STORE)
             photo.bytes, photo.sha256 = len(data), hashlib.sha256(data).hexdigest()
             photo.notes = "; ".join(image.notes)
         except storage.StoreError as error:
@@ -142,24 +127,3 @@ def read_input(item: Item) -> bytes:
     data = storage.read_bytes(item.source)
     check_bytes(len(data), DEFAULT_LIMITS)
     return data
-
-
-def restore_each(restorer: RestoresPixels, images: Sequence[Pixels]) -> list[Restoration | str]:
-    """The restored images, or for one that the restorer fails on the reason; the others do not suffer for it."""
-    if not images:
-        return []
-    try:
-        return list(restorer.restorations(images))
-    except Exception as error:  # noqa: BLE001 - whatever the model raises, it is this batch's and no more
-        if len(images) == 1:
-            text = " ".join(str(error).split())[:200]
-            return [f"the restorer failed on it ({type(error).__name__}: {text})"]
-    return [result for image in images for result in restore_each(restorer, [image])]
-
-
-def with_restored(image: Image, pixels: Pixels, tiles: object) -> Image:
-    """The photo with its restored pixels, and a note of the tiles that it was restored in, None: whole."""
-    restored = image.with_pixels(pixels)
-    if tiles is None:
-        return restored
-    return replace(restored, notes=(*restored.notes, f"restored in {tiles}"))

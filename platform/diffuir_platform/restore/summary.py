@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from ..wording import counted
+from ..text import counted, one_line
 from .ledger import Row, from_text
-from .names import printable
 from .stages import Photo
 
 NAMED_AT_MOST = 1000
@@ -82,11 +81,11 @@ class Summary:
                 f"ignored {counted(self.ignored, 'other file')} "
                 "(other endings, hidden, not chosen, or links out of the folder)"
             )
-        lines += [f"note: {printable(key)}: {note}" for key, note in self.noted.items()]
+        lines += [f"note: {one_line(key)}: {note}" for key, note in self.noted.items()]
         if self.failures:
             before = f", {self.failed_before} of them in an earlier run" if self.failed_before else ""
             lines.append(f"failed: {self.failures}{before}")
-            lines += [f"  {printable(key)}: {reason}" for key, reason in self.failed.items()]
+            lines += [f"  {one_line(key)}: {reason}" for key, reason in self.failed.items()]
             if self.failures > len(self.failed):
                 lines.append(f"  and {self.failures - len(self.failed)} more")
             if self.failed_before:

@@ -11,9 +11,8 @@ from itertools import islice
 from diffuir_core.errors import UserError
 
 from .. import storage
-from ..wording import counted
+from ..text import counted, one_line
 from .ledger import Ledger, Row, as_text, from_text, results_in
-from .names import OWN_FOLDER, printable
 
 READERS = 32
 NAMED_AT_MOST = 1000
@@ -34,7 +33,7 @@ class Verified:
     def lines(self) -> list[str]:
         """For a person, a line each."""
         lines = [f"{counted(self.right, 'result')} as the ledger says, {self.bad:,} not"]
-        lines += [f"  {printable(key)}: {reason}" for key, reason in self.wrong.items()]
+        lines += [f"  {one_line(key)}: {reason}" for key, reason in self.wrong.items()]
         if self.failed:
             lines.append(f"{counted(self.failed, 'input')} failed and without a result")
         if self.unknown:
@@ -46,7 +45,7 @@ def verify(target: str) -> Verified:
     """Read every result of the output `target` and compare its hash; raises `UserError` where it has no ledger."""
     target = storage.absolute(target)
     found = Verified()
-    with Ledger(storage.join(target, OWN_FOLDER)) as ledger, ThreadPoolExecutor(READERS) as readers:
+    with Ledger(storage.join(target, storage.OWN_FOLDER)) as ledger, ThreadPoolExecutor(READERS) as readers:
         if not ledger.load():
             raise UserError(f"{target} has no ledger: nothing was restored into it, or a single photo")
         found.failed = ledger.count("failed")

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
+from starlette.types import ASGIApp
 
 from ..config import parse_config
-from ..runtime import FOR_WORKERS, Resources
-from .calls import MODEL
+from ..runtime import WORKER_ENVIRONMENT, Resources
+from .api import api
 from .catalogue import Catalogue
 from .gateway import Gateway
-from .model import Make, Model
-from .scaling import by_work
+from .model import MODEL
+from .model.scaling import by_work
 from .settings import ServeSettings
+from .transport import Unpacked, logged
+
+if TYPE_CHECKING:
+    from .model.replica import Make
 
 NAME = "diffuir"
 GATEWAY = "Gateway"
 IMPORT_PATH = "diffuir_platform.serve.app:build"
 LOGGING = LoggingConfig(encoding="JSON", enable_access_log=False)
-"""Of each process: the lines of `answer_log.py` say more than Serve's own."""
+"""Of each process: the lines of `transport/access_log.py` say more than Serve's own."""
 QUEUE = 10_000
 """Requests that Serve itself lets through to a process: the gateway's own limits come first."""
 LOOK_BACK = 10.5
 """Seconds of work that scaling looks at; Serve wants more than ten."""
 DRAIN = 30.0
 """Seconds beyond the longest request that a process which is to end has for what it has begun."""
+
+
+class GatewayDeployment(Gateway):
+    """A gateway behind its API, as Ray Serve starts it."""
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """The application of one process; Serve calls this after the constructor."""
+        return logged(self.metrics.counting(Unpacked(api(self))))
 
 
 def build(arguments: dict[str, Any]) -> serve.Application:
@@ -44,6 +57,9 @@ def application(
     resources: of one model's process; None for what the settings say. make: makes another restorer than that of
     the settings. Raises `UserError` for weights that can't be used.
     """
+    # Gateways load this module too, and no torch.
+    from .model.replica import Model
+
     catalogue = Catalogue.of(settings)
     cpus, gpus, threads = _share(settings, resources)
     models = serve.deployment(Model).options(
@@ -51,7 +67,7 @@ def application(
         ray_actor_options={
             "num_cpus": cpus,
             "num_gpus": gpus,
-            "runtime_env": {"env_vars": FOR_WORKERS},
+            "runtime_env": {"env_vars": WORKER_ENVIRONMENT},
         },
         max_ongoing_requests=settings.max_open * settings.gateways,
         max_queued_requests=settings.max_open,
@@ -66,7 +82,7 @@ def application(
         graceful_shutdown_timeout_s=settings.timeout + DRAIN,
         logging_config=LOGGING,
     )
-    gateways = serve.deployment(serve.ingress()(Gateway)).options(
+    gateways = serve.deployment(serve.ingress()(GatewayDeployment)).options(
         name=GATEWAY,
         num_replicas=settings.gateways,
         ray_actor_options={"num_cpus": 0},

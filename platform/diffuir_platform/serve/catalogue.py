@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,8 +9,7 @@ import diffuir_core
 from diffuir_core.pretrained import PRETRAINED
 from diffuir_core.variants import variant
 
-from .. import storage
-from ..restore.weights import fetch_weights
+from ..inference import fetch_weights, pinned
 from .settings import ServeSettings
 
 BYTES_OF_A_PARAMETER = 4
@@ -66,16 +64,3 @@ def _entry(named: str | None) -> ModelEntry:
     with weights.as_file() as file:
         variant = diffuir_core.open_weights(file or PRETRAINED).model.variant
     return ModelEntry(uri, weights.sha256, variant.name, variant.parameters)
-
-
-def pinned(named: str | None) -> str | None:
-    """The one way to name these weights that stays the same: a version for an alias, an absolute path."""
-    if named is None or "://" in named:
-        return named
-    if named.startswith("models:/"):
-        from ..restore.weights import registered_name
-        from ..tracking.registry import pinned_version
-
-        tracker, name, version = registered_name(named)
-        return f"models:/{name}/{pinned_version(tracker, name, version)}"
-    return storage.absolute(os.fspath(named))

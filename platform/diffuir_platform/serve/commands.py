@@ -18,7 +18,7 @@ import yaml
 from diffuir_core import UserError
 
 from ..runtime import cluster_address, ray_session
-from .access import keys_of_environment
+from .gateway import keys_of_environment
 from .settings import ServeSettings
 
 KEEP_ALIVE = 75
@@ -42,7 +42,7 @@ FOR_SERVE = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     # Before Serve's own HTTP server.
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "diffuir_platform.serve.front.middlewares",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "diffuir_platform.serve.transport.proxy_middleware.middlewares",
 }
 """In the environment of every process of Ray Serve, which reads it when it is imported: here, and on each node."""
 
@@ -110,7 +110,7 @@ def _shut_down() -> None:
     from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
     from .app import GATEWAY, NAME
-    from .calls import MODEL
+    from .model import MODEL
 
     with suppress(ValueError, RayError):  # of a controller that is not there, or no more
         controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)

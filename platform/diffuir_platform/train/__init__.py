@@ -1,5 +1,6 @@
+"""Training runs: settings, the loop of a worker, its state and checkpoints, validation."""
+
 from .run import train
 from .settings import TrainConfig
-from .sweep_settings import SweepConfig
 
-__all__ = ["SweepConfig", "TrainConfig", "train"]
+__all__ = ["TrainConfig", "train"]

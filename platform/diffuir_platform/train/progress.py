@@ -19,7 +19,7 @@ from ray.train import UserCallback
 
 from diffuir_core import UserError
 
-from ..lock import Claim
+from ..storage import LockClaim
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -30,7 +30,7 @@ class WritePoints(UserCallback):  # type: ignore[misc]
     At each it is seen whether the run's folder is still the driver's, by its `claim`.
     """
 
-    def __init__(self, file: Path, claim: Claim) -> None:
+    def __init__(self, file: Path, claim: LockClaim) -> None:
         self.file = file
         self.claim = claim
 

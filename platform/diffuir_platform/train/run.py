@@ -23,10 +23,9 @@ from diffuir_core import UserError, Weights, open_weights
 
 from .. import storage
 from ..data import Items, describe, fingerprint, list_sources
-from ..lock import Claim, Lock
 from ..runtime import cluster_address, ray_session
+from ..storage import Lock, LockClaim, split_uri
 from ..tracking import Tracker, code_state, model_card, open_run, sqlite_uri
-from ..uris import split
 from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, remove_strays
 from .loop import train_worker
 from .progress import WritePoints, printed_points
@@ -48,7 +47,7 @@ def train(config: TrainConfig, overwrite: bool = False, parent: str | None = Non
     sources = list_sources(config.data, config.tasks)
     pairs = held_out(config.validation) if config.validation.wanted else None
     initial = None if config.init_from is None else initial_weights(config.init_from, config.variant)
-    if split(config.storage)[0] == "memory":
+    if split_uri(config.storage)[0] == "memory":
         raise UserError(
             "memory:// is another one in each process: set storage to a folder or s3://bucket/path"
         )
@@ -62,7 +61,7 @@ def _train(
     overwrite: bool,
     parent: str | None,
     folder: str,
-    claim: Claim,
+    claim: LockClaim,
     sources: dict[str, Items],
     pairs: dict[str, Items] | None,
     initial: Weights | None,
@@ -186,7 +185,7 @@ def _say_if_it_waits(config: TrainConfig) -> None:
 
 def tracking_place(config: TrainConfig) -> tuple[str, Path]:
     """The tracker's address, and the folder for the files of a tracker that is a database."""
-    scheme, _, path = split(config.storage)
+    scheme, _, path = split_uri(config.storage)
     place = Path(path if scheme == "file" else "runs")
     uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:

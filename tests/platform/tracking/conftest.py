@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow_server import Server, Start
 
 from diffuir_platform.tracking import Tracker, open_run
+from support.mlflow_server import Server, Start
 
 
 @pytest.fixture(scope="session")

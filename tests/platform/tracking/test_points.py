@@ -22,13 +22,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
-from mlflow_server import Server, Start
 from PIL import Image
 
 from diffuir_core import UserError
 from diffuir_platform.tracking import Tracker, deliver, fetch_registered, open_run
 from diffuir_platform.tracking import __main__ as command
 from diffuir_platform.tracking.spool import Queue, locked
+from support.mlflow_server import Server, Start
 
 PICTURE = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
 LOGGING_PROCESS = """

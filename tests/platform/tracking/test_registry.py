@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow_server import Server, Start
 
 import diffuir_core
 from diffuir_core import UserError
@@ -21,6 +20,7 @@ from diffuir_platform.tracking import (
     model_card,
     submitted_state,
 )
+from support.mlflow_server import Server, Start
 
 
 def test_nested_and_long_settings_become_params(start: Start) -> None:

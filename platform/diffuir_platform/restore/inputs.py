@@ -1,0 +1,308 @@
+"""What is to be restored, and where each result goes: found one by one, so that nothing grows with their number.
+
+    IN                              its inputs, and the key of each
+    a folder, s3://bucket/prefix    the photos below it, by their endings; the path below it
+    a pattern, s3://bucket/*/a?.png what it matches: * and ? within a name, ** across folders; the path below the
+                                    last folder without a wildcard
+    shards/*.tar, one.tar           the photos inside (WebDataset); the tar's key, and the path in it
+    list.txt                        a path or a URI on each line; that, without its scheme
+    table.parquet                   the paths or URIs of its column `--column`; the same
+
+Hidden files, `_diffuir` and links that lead out of a folder are passed over.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.utils import glob_translate
+
+from diffuir_core.errors import UserError
+from diffuir_core.imaging import FORMAT_OF_SUFFIX
+
+from .. import storage
+from ..storage import Entry
+from .names import LISTS, is_photo, name_in
+
+_HEADER_BYTES = 64 * 2**10
+"""What is fetched of a tar at once to find the next of its headers."""
+_ROWS_AT_ONCE = 4096
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input: its key, what to read, and the name of its result below OUT."""
+
+    key: str
+    source: str
+    """A path or URI."""
+    target: str
+    format: str | None = None
+    """The format to write, one of `diffuir_core.imaging.FORMATS`; None keeps the photo's own."""
+    size: int | None = None
+    """Bytes, where the listing says it."""
+    version: str | None = None
+    offset: int | None = None
+    """Of a member of a tar, whose `size` bytes begin there."""
+    reason: str | None = None
+    """Why it cannot be tried, known from the listing alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which inputs are taken."""
+
+    include: tuple[str, ...] = ()
+    """Patterns of keys; none means all. As in `aws s3`: * matches everything, / too."""
+    exclude: tuple[str, ...] = ()
+    column: str = "uri"
+    """Of a Parquet table."""
+
+    def takes(self, key: str) -> bool:
+        """Whether the input of that key is taken."""
+        included = not self.include or any(fnmatchcase(key, pattern) for pattern in self.include)
+        return included and not any(fnmatchcase(key, pattern) for pattern in self.exclude)
+
+
+class Inputs:
+    """The inputs at `source`, their results going below `target`; iterate it once.
+
+    Raises `UserError` where there is no such source or where results would replace originals; while it is
+    iterated, where a listing fails or nothing is found.
+    """
+
+    def __init__(
+        self, source: str, target: str, format: str | None = None, choice: Choice | None = None
+    ) -> None:
+        self.source = storage.absolute(source)
+        self.target = storage.absolute(target)
+        self.root: str | None = None
+        """The folder that keys are relative to; None where they are whole URIs."""
+        self.may_repeat = True
+        """Whether two of them may have one key, or results of one name; a folder has each file once."""
+        self.ignored = 0
+        """Files and folders passed over so far: other endings, hidden, not chosen, links that lead elsewhere."""
+        self._shown = source
+        self._format = format.upper() if format else None
+        self._choice = choice or Choice()
+        self._find = self._finder()
+
+    def __iter__(self) -> Iterator[Item]:
+        found = False
+        for item in self._find():
+            # What cannot be listed is said whatever was chosen: what would have been chosen may be in it.
+            if item.reason is not None or self._choice.takes(item.key):
+                found = True
+                yield replace(item, target=name_in(self._format, item.target), format=self._format)
+            else:
+                self.ignored += 1
+        if not found:
+            endings = " ".join(FORMAT_OF_SUFFIX)
+            raise UserError(
+                f"no photos in {self._shown} ({self.ignored} other files ignored): looked for {endings}"
+            )
+
+    def _finder(self) -> Callable[[], Iterator[Item]]:
+        """How this kind of source is listed; all that can be refused at once is."""
+        name = self.source.rpartition("/")[2]
+        kind = name.lower()
+        if _WILDCARD.search(self.source) and not storage.exists(self.source):
+            folder, matches = self._pattern()
+            self._keep_apart(folder)
+            return lambda: self._matching(folder, matches)
+        if kind.endswith((*LISTS, ".parquet", ".tar")) and storage.is_file(self.source):
+            if _is_tar(name):
+                self.root = self.source.rpartition("/")[0]
+                return lambda: self._in_tar(storage.entry(self.source), name)
+            return self._in_list if kind.endswith(LISTS) else self._in_table
+        if "://" in self.source or os.path.isdir(self.source):
+            self._keep_apart(self.source)
+            self.may_repeat = False
+            return lambda: self._in_folder(self.source)
+        if os.path.exists(self.source):
+            raise UserError(f"{self._shown} is neither a photo nor a folder: give one of the two")
+        raise UserError(f"{self._shown} does not exist: give a photo or a folder of photos")
+
+    def _keep_apart(self, folder: str) -> None:
+        """Refuse an output whose results could take the place of the inputs below `folder`, their root."""
+        self.root = folder
+        source, target = _real(folder), _real(self.target)
+        if source == target:
+            raise UserError(f"{self._shown} would be replaced by its own results: choose another OUT")
+        if source.startswith(target.rstrip("/") + "/"):
+            raise UserError(
+                f"results could lie among the photos of {self._shown}, which is inside of OUT: choose another OUT"
+            )
+
+    def _pattern(self) -> tuple[str, Callable[[str], object]]:
+        """The folder of a pattern, all that comes before its first part with a wildcard, and what it matches."""
+        parts = self.source.split("/")
+        first = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
+        folder = "/".join(parts[:first]) or "/"
+        if folder.endswith(":/"):
+            raise UserError(f"{self._shown} names no bucket: a pattern has wildcards behind the bucket only")
+        try:
+            matches = re.compile(glob_translate(self.source)).match
+        except (ValueError, re.error) as error:
+            raise UserError(f"{self._shown} is no pattern ({error}): use *, ? and **/") from error
+        if set(parts[-1]) <= {"*"}:  # everything, and so every photo
+            return folder, lambda uri: matches(uri) and (is_photo(uri.rpartition("/")[2]) or _is_tar(uri))
+        return folder, matches
+
+    # Each of these yields items whose target is the key as it is.
+
+    def _in_folder(self, folder: str) -> Iterator[Item]:
+        for item in self._files(folder):
+            if item.reason is not None or is_photo(item.key.rpartition("/")[2]):
+                yield item
+            else:
+                self.ignored += 1
+
+    def _matching(self, folder: str, matches: Callable[[str], object]) -> Iterator[Item]:
+        for item in self._files(folder):
+            if item.reason is None and not matches(item.source):
+                continue
+            if item.reason is None and _is_tar(item.key):
+                yield from self._in_tar(Entry(item.source, item.size or 0, item.version or ""), item.key)
+            else:
+                yield item
+
+    def _files(self, folder: str) -> Iterator[Item]:
+        """Every file below `folder` that is neither hidden nor a result."""
+        return self._in_store(folder) if "://" in folder else self._on_disk(folder)
+
+    def _in_store(self, folder: str) -> Iterator[Item]:
+        results = self.target + "/"
+        for entry in storage.list_entries(folder):
+            key = entry.uri.removeprefix(folder.rstrip("/") + "/")
+            if storage.is_hidden(key):
+                self.ignored += 1
+            elif not entry.uri.startswith(results):
+                yield Item(key, entry.uri, key, None, entry.size, entry.version)
+
+    def _on_disk(self, root: str) -> Iterator[Item]:
+        real_root, results = os.path.realpath(root), os.path.realpath(self.target)
+        waiting = [""]
+        while waiting:
+            below = waiting.pop()
+            try:
+                with os.scandir(os.path.join(root, below)) as entries:
+                    for entry in entries:
+                        key = f"{below}{entry.name}"
+                        if entry.is_dir(follow_symlinks=False) and not storage.is_hidden(entry.name):
+                            if os.path.join(real_root, key) != results:
+                                waiting.append(f"{key}/")
+                        elif (status := _status(entry, real_root)) is not None:
+                            version = str(status.st_mtime_ns)
+                            yield Item(key, entry.path, key, None, status.st_size, version)
+                        else:
+                            self.ignored += 1
+            except OSError as error:
+                if not below:
+                    message = f"{self._shown} cannot be listed ({error.strerror}): check its permissions"
+                    raise UserError(message) from error
+                reason = f"the folder cannot be listed ({error.strerror})"
+                yield Item(below[:-1], os.path.join(root, below[:-1]), below[:-1], reason=reason)
+
+    def _in_tar(self, tar: Entry, key: str) -> Iterator[Item]:
+        """Members are found by their headers alone, and later read by where they lie."""
+        with storage.open_file(tar.uri, block_size=_HEADER_BYTES) as file:
+            try:
+                with (
+                    storage.translated_errors(tar.uri, "read"),
+                    tarfile.open(fileobj=file, mode="r:") as opened,
+                ):
+                    while (member := opened.next()) is not None:
+                        opened.members = []  # type: ignore[attr-defined]  # it would keep all of them
+                        path = member.name.removeprefix("./")
+                        if member.isreg() and is_photo(path) and not storage.is_hidden(path):
+                            name = f"{key}/{path}"
+                            size, offset = member.size, member.offset_data
+                            yield Item(name, tar.uri, name, None, size, tar.version, offset)
+                        elif not member.isdir():
+                            self.ignored += 1
+                    # A damaged header looks to tarfile like the end, which is a block of zeros.
+                    file.seek(opened.offset)
+                    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                        raise tarfile.ReadError("it is damaged, or cut off")
+            except tarfile.TarError as error:
+                yield Item(key, tar.uri, key, reason=f"not all of this tar can be read ({error})")
+
+    def _in_list(self) -> Iterator[Item]:
+        with storage.translated_errors(self.source, "read"), storage.open_file(self.source) as file:
+            for line in file:
+                named = os.fsdecode(line.strip().removeprefix(codecs.BOM_UTF8))
+                if named:
+                    yield from self._named(named)
+
+    def _in_table(self) -> Iterator[Item]:
+        file_system, path = storage.arrow_file_system(self.source)
+        column = self._choice.column
+        try:
+            with (
+                storage.translated_errors(self.source, "read"),
+                pq.ParquetFile(path, filesystem=file_system) as file,
+            ):
+                if column not in file.schema_arrow.names:
+                    names = ", ".join(file.schema_arrow.names)
+                    raise UserError(f"{self._shown} has no column {column!r}: set --column to one of {names}")
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[column]):
+                    for named in batch[column].to_pylist():
+                        if named:
+                            yield from self._named(os.fsdecode(named))
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{self._shown} is no Parquet table ({str(error).splitlines()[0]})") from error
+
+    def _named(self, named: str) -> Iterator[Item]:
+        """One input of a list, whatever its ending; that it is there is seen when it is read."""
+        try:
+            if "\0" in named:
+                raise UserError("a path holds no zero byte")
+            uri = storage.absolute(named)
+        except UserError as error:
+            shown = storage.without_credentials(named.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+            yield Item(shown, shown, shown, reason=str(error))
+            return
+        yield Item(uri, uri, uri.partition("://")[2] or uri.lstrip("/"))
+
+
+def prepare_output(target: str | Path) -> None:
+    """Prove that a file can be made in the folder `target`; raises `UserError` where it can't."""
+    folder = str(target)
+    if "://" not in folder and os.path.exists(folder) and not os.path.isdir(folder):
+        raise UserError(f"{folder} is a file: for the photos of a folder give a folder as OUT")
+    try:
+        storage.check_writable(folder)
+    except storage.StoreError:
+        raise
+    except UserError as error:
+        raise UserError(f"cannot write into {folder} ({error}): choose another OUT") from error
+
+
+def _status(entry: os.DirEntry[str], root: str) -> os.stat_result | None:
+    """Of a file that is not hidden and no link that leads out of `root`; else None, and where it is gone."""
+    if storage.is_hidden(entry.name):
+        return None
+    try:
+        leaves = entry.is_symlink() and not os.path.realpath(entry.path).startswith(root.rstrip("/") + "/")
+        return entry.stat() if entry.is_file() and not leaves else None
+    except OSError:
+        return None
+
+
+def _is_tar(name: str) -> bool:
+    return name.lower().endswith(".tar")
+
+
+def _real(uri: str) -> str:
+    return uri if "://" in uri else os.path.realpath(uri)

@@ -1,0 +1,19 @@
+"""A Ray to run on, jobs submitted to a cluster, and all that reaches into private parts of Ray and uvicorn."""
+
+from .session import (
+    WORKER_ENVIRONMENT,
+    Resources,
+    cluster_address,
+    cluster_resources,
+    ray_session,
+    takes_jobs,
+)
+
+__all__ = [
+    "WORKER_ENVIRONMENT",
+    "Resources",
+    "cluster_address",
+    "cluster_resources",
+    "ray_session",
+    "takes_jobs",
+]

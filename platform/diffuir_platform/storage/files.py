@@ -1,0 +1,340 @@
+"""One URI, one file system: a local path or file://, s3://, and memory:// for tests.
+
+Where an S3 store is and who asks stands in the environment alone, as for every other S3 client: AWS_ENDPOINT_URL,
+AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE. Nothing of it is ever put into a message,
+an index or what is sent to a worker. Every function raises `UserError` with one sentence: its subclass `NotThere`
+for a file that is gone, `Busy` where asking again may help, and `StoreError` where the store would say the same to
+any other file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow.fs
+
+from diffuir_core.errors import UserError
+from diffuir_core.files import replacing, temporary_name
+
+from .errors import NotThere, code_of, translated_errors
+from .uris import endpoint, join, split_uri
+
+HEAD_BYTES = 64 * 2**10
+"""What is read of a file to learn what it is: holds the header of nearly every photo."""
+
+_S3_CLIENT = {
+    "connect_timeout": 10,
+    "read_timeout": 60,
+    "retries": {"mode": "standard"},
+    "max_pool_connections": 64,
+}
+_S3_SINGLE_PUT_BYTES = 2**31
+"""Larger files go up in parts: one request is what leaves nothing behind when the writer is killed."""
+_S3_ROUNDS = 2
+"""Of botocore's own three attempts each (AWS_MAX_ATTEMPTS): s3fs's five would take half a minute to give up."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file as a listing shows it."""
+
+    uri: str
+    size: int
+    """Bytes."""
+    version: str
+    """Changes when the file's content does: its ETag, or the time of its last change."""
+
+
+def list_files(uri: str) -> Iterator[tuple[str, int]]:
+    """(URI, size in bytes) of every file below the folder `uri`; `list_entries` says the rest."""
+    return ((entry.uri, entry.size) for entry in list_entries(uri))
+
+
+def list_entries(uri: str) -> Iterator[Entry]:
+    """Every file below the folder `uri`, in no order, as the store names them.
+
+    Nothing is held but a page of S3 or the open folders of a local path. Links are followed, loops are not. An S3
+    prefix without files gives nothing; a local folder that is not there is a UserError.
+    """
+    scheme, file_system, path = _locate(uri)
+    with translated_errors(uri, "list"):
+        if scheme == "file":
+            yield from _list_local(path, (os.path.realpath(path),))
+        elif scheme == "s3":
+            yield from _list_s3(file_system, path)
+        else:
+            for name, info in file_system.find(path, detail=True).items():
+                yield Entry(f"{scheme}://{name}", info["size"], str(info.get("created", "")))
+
+
+def is_folder(uri: str) -> bool:
+    """Whether `uri` is a folder: on S3, whether files lie below it."""
+    _, file_system, path = _locate(uri)
+    with translated_errors(uri, "read"):
+        return bool(file_system.isdir(path))
+
+
+def is_file(uri: str) -> bool:
+    """Whether there is a file of just that name."""
+    _, file_system, path = _locate(uri)
+    with translated_errors(uri, "read"):
+        return bool(file_system.isfile(path))
+
+
+def entry(uri: str) -> Entry:
+    """The file `uri` as a listing would show it."""
+    scheme, file_system, path = _locate(uri)
+    with translated_errors(uri, "read"):
+        if scheme == "file":
+            return _local_entry(path, os.stat(path))
+        info = file_system.info(path)
+        return Entry(uri, info["size"], str(info.get("ETag", info.get("created", ""))).strip('"'))
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole file."""
+    scheme, file_system, path = _locate(uri)
+    with translated_errors(uri, "read"):
+        if scheme == "file":
+            with open(path, "rb") as file:
+                return file.read()
+        # One request: to fetch a file in several parts at once, s3fs would ask for its size first.
+        return file_system.cat_file(path, **({"max_concurrency": 1} if scheme == "s3" else {}))
+
+
+def read_range(uri: str, offset: int, length: int) -> bytes:
+    """`length` bytes from `offset` on, in one request; a file that ends before that is a UserError."""
+    data = _read_up_to(uri, offset, length)
+    if len(data) != length:
+        raise NotThere(
+            f"{uri} ends before byte {offset + length:,}: it was changed or cut off, so make it again"
+        )
+    return data
+
+
+def read_head(uri: str, length: int = HEAD_BYTES) -> bytes:
+    """The first `length` bytes, or the whole of a shorter file."""
+    return _read_up_to(uri, 0, length)
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or a folder of that name; a store that refuses to say is a UserError."""
+    _, file_system, path = _locate(uri)
+    with translated_errors(uri, "read"):
+        return bool(file_system.exists(path))
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a whole file: nobody ever sees half of it, and folders on the way are made."""
+    scheme, file_system, path = _locate(uri)
+    with translated_errors(uri, "write"):
+        if scheme == "file":
+            with replacing(path) as temporary:
+                temporary.write_bytes(data)
+        elif scheme == "s3":
+            file_system.pipe_file(path, data, chunksize=_S3_SINGLE_PUT_BYTES)
+        else:
+            file_system.pipe_file(path, data)
+
+
+def write_new(uri: str, data: bytes) -> bool:
+    """Write a whole small file if there is none of that name; whether it was this call that made it.
+
+    Of several processes that try at once, one makes it: a link on a local disk, a conditional PUT on S3.
+    """
+    scheme, file_system, path = _locate(uri)
+    with translated_errors(uri, "write"):
+        try:
+            if scheme == "file":
+                _link_new(Path(path), data)
+            else:
+                file_system.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if code_of(error) in ("PreconditionFailed", "ConditionalRequestConflict"):
+                return False
+            raise
+    return True
+
+
+def remove_file(uri: str) -> None:
+    """Delete the file `uri`; nothing where there is none."""
+    _, file_system, path = _locate(uri)
+    with translated_errors(uri, "delete"):
+        try:
+            file_system.rm_file(path)
+        except FileNotFoundError:
+            return
+
+
+def remove_folder(uri: str) -> None:
+    """Delete all that lies below `uri`; nothing where nothing does."""
+    scheme, file_system, path = _locate(uri)
+    with translated_errors(uri, "delete"):
+        if scheme != "file":
+            _remove_below(file_system, path)
+        elif file_system.exists(path):
+            shutil.rmtree(path)
+
+
+def check_writable(folder: str) -> None:
+    """Make a file in `folder` and remove it; raises `UserError` where that fails."""
+    probe = join(folder, temporary_name())
+    try:
+        write_bytes(probe, b"")
+    except UserError as error:
+        raise type(error)(str(error).replace(probe, folder)) from error
+    with suppress(UserError):  # who may not delete can write all the same
+        remove_file(probe)
+
+
+@contextmanager
+def writing(uri: str) -> Iterator[Path]:
+    """A temporary local path; what the block writes there becomes the file `uri` at its end, all at once.
+
+    Where the block raises, `uri` is as it was. For what is made piece by piece or is too large for the memory.
+    """
+    scheme, file_system, path = _locate(uri)
+    if scheme == "file":
+        with translated_errors(uri, "write"), replacing(path) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory(prefix="diffuir-") as folder:
+        temporary = Path(folder) / "whole"
+        yield temporary
+        with translated_errors(uri, "write"):
+            file_system.put_file(str(temporary), path)
+
+
+def arrow_file_system(uri: str) -> tuple[Any, str]:
+    """The pyarrow file system of `uri` and the path in it, for Parquet; wrap its use in `translated_errors`."""
+    scheme, file_system, path = _locate(uri)
+    if scheme == "file":
+        return pyarrow.fs.LocalFileSystem(), path
+    return pyarrow.fs.PyFileSystem(_ByName(file_system)), path
+
+
+def open_file(uri: str, block_size: int = 2**20) -> Any:
+    """A readable binary file that fetches what is read of it, so many bytes at once.
+
+    Close it, and wrap its use in `translated_errors`.
+    """
+    _, file_system, path = _locate(uri)
+    with translated_errors(uri, "read"):
+        return file_system.open(path, "rb", block_size=block_size)
+
+
+def _locate(uri: str) -> tuple[str, Any, str]:
+    scheme, _, path = split_uri(uri)
+    if scheme != "s3":
+        return scheme, _without_options(scheme), path
+    # No listings kept: they would grow with the store, and hide what others write meanwhile.
+    file_system = fsspec.filesystem(
+        "s3", endpoint_url=endpoint(), use_listings_cache=False, config_kwargs=_S3_CLIENT
+    )
+    file_system.retries = _S3_ROUNDS
+    return scheme, file_system, path
+
+
+@lru_cache
+def _without_options(scheme: str) -> Any:
+    """The file system of a scheme that needs none; fsspec would look it up by its options each time."""
+    return fsspec.filesystem(scheme)
+
+
+def _link_new(path: Path, data: bytes) -> None:
+    """Give a whole file the name `path`; FileExistsError where it is taken, which a rename would not notice."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / temporary_name()
+    try:
+        temporary.write_bytes(data)
+        os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _local_entry(path: str, status: os.stat_result) -> Entry:
+    return Entry(path, status.st_size, str(status.st_mtime_ns))
+
+
+def _list_local(folder: str, ancestors: tuple[str, ...]) -> Iterator[Entry]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+                if real not in ancestors:
+                    yield from _list_local(entry.path, (*ancestors, real))
+            elif entry.is_file():
+                yield _local_entry(entry.path, entry.stat())
+
+
+def _list_s3(file_system: Any, path: str) -> Iterator[Entry]:
+    bucket = path.partition("/")[0]
+    for page in _pages_s3(file_system, path):
+        for found in page:
+            if not found["Key"].endswith("/"):
+                yield Entry(f"s3://{bucket}/{found['Key']}", found["Size"], found["ETag"].strip('"'))
+
+
+class _ByName(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
+    """fsspec for Arrow, and so for what Ray Train deletes: `rm` takes [ * ? in a name for a pattern."""
+
+    def delete_file(self, path: str) -> None:
+        self.fs.rm_file(path)
+
+    def delete_dir(self, path: str) -> None:
+        _remove_below(self.fs, path)
+
+
+def _remove_below(file_system: Any, path: str) -> None:
+    """Delete what a listing of the folder `path` shows, by its names."""
+    if not hasattr(file_system, "call_s3"):
+        for name in file_system.find(path):
+            file_system.rm_file(name)
+        return
+    for page in filter(None, _pages_s3(file_system, path)):
+        keys = [{"Key": found["Key"]} for found in page]
+        answer = file_system.call_s3(
+            "delete_objects", Bucket=path.partition("/")[0], Delete={"Objects": keys, "Quiet": True}
+        )
+        for refused in answer.get("Errors", ()):
+            raise PermissionError(f"{refused['Key']}: {refused.get('Message', refused.get('Code'))}")
+
+
+def _pages_s3(file_system: Any, path: str) -> Iterator[list[dict[str, Any]]]:
+    """What lies below the folder `path`, up to a thousand at once."""
+    bucket, _, prefix = path.partition("/")
+    page: dict[str, Any] = {}
+    while True:
+        more = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
+        # With its slash: below s3://bucket/rain lies nothing of s3://bucket/rain2.
+        page = file_system.call_s3(
+            "list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/" if prefix else "", **more
+        )
+        yield page.get("Contents", [])
+        if not page.get("IsTruncated"):
+            return
+
+
+def _read_up_to(uri: str, offset: int, length: int) -> bytes:
+    _, file_system, path = _locate(uri)
+    if length == 0:
+        return b""
+    with translated_errors(uri, "read"):
+        try:
+            return file_system.cat_file(path, start=offset, end=offset + length)
+        except OSError as error:
+            # S3 has no range behind the last byte, and so none of an empty file.
+            if code_of(error) == "InvalidRange":
+                return b""
+            raise

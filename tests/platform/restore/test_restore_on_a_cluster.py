@@ -1,0 +1,262 @@
+"""Guarantees 4 and 5 on a Ray cluster of several nodes, from one S3 prefix to another.
+
+The nodes, the drivers and the store, which fails now and then, are processes of their own, and are killed as such.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import boto3
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from diffuir_core.files import TEMPORARY_PREFIX
+from diffuir_platform import storage
+from diffuir_platform.restore.ledger import Ledger, Row
+from diffuir_platform.restore.verify import verify
+from support.nodes import BUCKET, Nodes, running
+from support.restoring import POISON
+
+HERE = Path(__file__).parent
+NODES, MODELS = 3, 3
+PHOTOS = 150
+SEEDS = range(int(os.environ.get("DIFFUIR_CHAOS", "1")))
+"""Of what is killed when, a run each; `make chaos` takes more of them."""
+SHARE_OF_FAULTS = 0.04
+"""Of the requests for objects."""
+DENIED = "denied.png"
+IN = f"{BUCKET}/in"
+SECONDS = 300
+"""That may pass without a new result, on a machine that is busy with something else."""
+
+FORMATS = (("jpg", "JPEG"), ("png", "PNG"), ("webp", "WEBP"), ("tif", "TIFF"), ("bmp", "BMP"))
+
+
+def picture(rng: np.random.Generator, height: int, width: int) -> Image.Image:
+    small = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, format: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format)
+    return file.getvalue()
+
+
+def collection() -> dict[str, bytes]:
+    """Key -> bytes: all formats, sizes from 1x1 to 4K, names of every kind, and some that must fail."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for i in range(PHOTOS):
+        suffix, format = FORMATS[i % len(FORMATS)]
+        height, width = (1, 1) if i % 29 == 0 else rng.integers(1, 200, 2)
+        name = (f"{i}.{suffix}", f"deep/{i}/a.{suffix}", f"with space é/{i}.{suffix}")[i % 3]
+        found[name] = encoded(picture(rng, int(height), int(width)), format)
+    found |= {f"same.{suffix}": encoded(picture(rng, 20, 30), format) for suffix, format in FORMATS}
+    found["large.jpg"] = encoded(picture(rng, 2160, 4096), "JPEG")
+    found["../up.png"] = encoded(picture(rng, 9, 9), "PNG")
+    found["corrupt.jpg"] = found["large.jpg"][:1000]
+    found["empty.png"] = b""
+    found["hostile.png"] = b"%!PS-Adobe-3.0 EPSF-3.0\nshowpage\n"
+    found[DENIED] = encoded(picture(rng, 9, 9), "PNG")
+    poison = np.asarray(picture(rng, 9, 9)).copy()
+    poison[0, 0] = POISON
+    found["poison.png"] = encoded(Image.fromarray(poison), "PNG")
+    return found
+
+
+FAILING = {"corrupt.jpg", "empty.png", "hostile.png", DENIED, "poison.png"}
+
+
+@contextmanager
+def faulty(upstream: str, seed: int) -> Iterator[str]:
+    """The URL of a store that fails now and then."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [HERE / "faulty_store.py", port, upstream, seed, SHARE_OF_FAULTS, DENIED]
+    process = subprocess.Popen([sys.executable, *map(str, command)])
+    try:
+        while True:
+            with closing(socket.socket()) as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    folder = tmp_path_factory.mktemp("nodes")
+    with running(folder, NODES, {}, through=lambda url: faulty(url, 0)) as nodes:
+        for key, data in collection().items():
+            boto3.client("s3").put_object(Bucket=BUCKET.removeprefix("s3://"), Key=f"in/{key}", Body=data)
+        yield nodes
+
+
+class Driver:
+    """A restore that runs, and what it says."""
+
+    def __init__(self, nodes: Nodes, out: str) -> None:
+        environment = {**os.environ, **nodes.environment}
+        self._out = out
+        self.process = subprocess.Popen(
+            [sys.executable, HERE / "restoring.py", IN, out, environment["RAY_ADDRESS"], str(MODELS)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.said: list[str] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self.said.extend(self.process.stdout)
+
+    def wait_for_results(self, count: int) -> None:
+        for found in self._results():
+            if found >= count:
+                return
+            assert self.process.poll() is None, f"it ended before {count} results: {self.said}"
+
+    def finish(self) -> int:
+        try:
+            for _ in self._results():
+                if self.process.poll() is not None:
+                    break
+            return self.process.wait()
+        finally:
+            self.kill()
+
+    def _results(self) -> Iterator[int]:
+        """How many there are, again and again, as long as they become more."""
+        last, since = -1, time.monotonic()
+        while True:
+            if (found := len(results(self._out))) != last:
+                last, since = found, time.monotonic()
+            assert time.monotonic() < since + SECONDS, f"stuck at {found} for {SECONDS} s: {self.said}"
+            yield found
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def results(out: str) -> dict[str, str]:
+    """Name -> ETag of everything in an output but its own records."""
+    own = f"{out}/_diffuir/"
+    return {
+        entry.uri.removeprefix(f"{out}/"): entry.version
+        for entry in storage.list_entries(out)
+        if not entry.uri.startswith(own)
+    }
+
+
+def ledger(out: str) -> dict[str, Row]:
+    with Ledger(f"{out}/_diffuir") as opened:
+        opened.load()
+        return {row.key: row for status in ("done", "failed") for row in opened.rows(status)}
+
+
+@pytest.fixture(scope="module")
+def reference(nodes: Nodes) -> str:
+    """The output of a run in which nothing is killed but by the poison."""
+    out = f"{BUCKET}/reference"
+    driver = Driver(nodes, out)
+    assert driver.finish() == 1, driver.said
+    assert {key for key, row in ledger(out).items() if row.status == "failed"} == FAILING, driver.said
+    return out
+
+
+def test_what_fails_has_its_reason_and_the_rest_is_there(nodes: Nodes, reference: str) -> None:
+    rows = ledger(reference)
+    assert rows.keys() == collection().keys()
+    assert "died 2 times" in str(rows["poison.png"].reason)
+    assert "refuses to read" in str(rows[DENIED].reason)
+    assert len(results(reference)) == len(rows) - len(FAILING)
+    assert rows["../up.png"].target == "%dotdot/up.png"
+    found = verify(reference)
+    assert (found.right, found.bad, found.failed, found.unknown) == (
+        len(rows) - len(FAILING),
+        0,
+        len(FAILING),
+        0,
+    )
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_guarantee_4_kills_leave_what_an_undisturbed_run_leaves(
+    nodes: Nodes, reference: str, seed: int
+) -> None:
+    nodes.up()
+    out, rng = f"{BUCKET}/disturbed-{seed}", random.Random(seed)
+    at = sorted(rng.sample(range(5, PHOTOS - 30), 4))
+    driver = Driver(nodes, out)
+    try:
+        driver.wait_for_results(at[0])
+        nodes.kill_a_process("ModelProcess", rng)
+        driver.wait_for_results(at[1])
+        nodes.kill_a_node("ModelProcess", rng)
+        driver.wait_for_results(at[2])
+    finally:
+        driver.kill()
+    nodes.up()
+    driver = Driver(nodes, out)
+    try:
+        driver.wait_for_results(at[3])
+        nodes.kill_a_process(rng.choice(["ModelProcess", "ray::"]), rng)
+    finally:
+        code = driver.finish()
+    assert code == 1, driver.said
+
+    assert results(out) == results(reference)
+    expected, found = ledger(reference), ledger(out)
+    assert found.keys() == expected.keys()
+    for key, row in found.items():
+        was = expected[key]
+        assert (row.status, row.sha256, row.target) == (was.status, was.sha256, was.target), key
+    # One row for each input as the files are, not only as they are read.
+    files = [uri for uri, _ in storage.list_files(f"{out}/_diffuir/ledger")]
+    keys = [
+        key
+        for uri in files
+        for key in pq.read_table(io.BytesIO(storage.read_bytes(uri)), columns=["key"])["key"].to_pylist()
+    ]
+    assert len(keys) == len(set(keys)) == len(expected)
+    left = [uri for uri, _ in storage.list_files(out) if TEMPORARY_PREFIX in uri or uri.endswith("lock.json")]
+    assert left == []
+    client = boto3.client("s3")
+    assert not client.list_multipart_uploads(Bucket=BUCKET.removeprefix("s3://")).get("Uploads")
+
+
+def test_a_second_job_on_the_same_output_is_refused(nodes: Nodes, reference: str) -> None:
+    out = f"{BUCKET}/twice"
+    first = Driver(nodes, out)
+    try:
+        first.wait_for_results(1)
+        second = Driver(nodes, out)
+        assert second.finish() != 0
+        assert "another job restores into" in "".join(second.said)
+    finally:
+        assert first.finish() == 1, first.said
+    assert results(out) == results(reference)

@@ -1,0 +1,77 @@
+"""What a run was begun with: where its indexes lie may change, what they hold and the folders may not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffuir_core import UserError
+from diffuir_platform.data import fingerprint, list_sources
+from diffuir_platform.data.building import IndexOptions, build_index
+from diffuir_platform.train import TrainConfig
+from diffuir_platform.train.record import open_record
+from support.trees import make_tree, tree_of_pairs
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A folder with photos, two indexes of pairs of the same names and sizes, and a run begun with the first."""
+    make_tree(tmp_path / "photos", ["a.png", "b.png"])
+    tree_of_pairs(tmp_path / "pairs", 3)
+    for dataset in ("first", "second"):
+        index(tmp_path, dataset, dataset=dataset)
+    resume(tmp_path)
+    return tmp_path
+
+
+def index(place: Path, name: str, **options: Any) -> None:
+    """The index `name`.parquet of the folder `pairs`."""
+    whole = IndexOptions(layout="pairs", task="rain", **options)
+    build_index(str(place / "pairs"), str(place / f"{name}.parquet"), whole)
+
+
+def resume(place: Path, **data: Any) -> dict[str, Any]:
+    """Open the record of the run in `place`/run with these changes to its `data`."""
+    settings = {
+        "clean": [str(place / "photos")],
+        "index": [str(place / "first.parquet")],
+        "pairs": {"rain": [{"path": str(place / "pairs"), "repeat": 2}]},
+    }
+    config = TrainConfig.model_validate({"name": "run", "data": settings | data})
+    return open_record(config, str(place / "run"), fingerprint(list_sources(config.data)))
+
+
+def test_a_run_goes_on_with_its_index_elsewhere_and_its_folders_spelled_otherwise(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(begun / "first.parquet", begun / "copy.parquet")
+    record = resume(begun, index=[str(begun / "copy.parquet")])
+    assert record["settings"]["data"]["index"] == [str(begun / "first.parquet")]
+    monkeypatch.chdir(begun)
+    pairs = {"rain": [{"path": "./pairs", "repeat": 2}]}
+    resume(begun, index=["./first.parquet"], clean=["photos"], pairs=pairs)
+
+
+def test_other_data_is_refused(begun: Path) -> None:
+    other = "was begun with other images than there are now"
+    with pytest.raises(UserError, match=other):
+        resume(begun, index=[str(begun / "second.parquet")])
+    with pytest.raises(UserError, match=other):
+        resume(begun, index=[])
+    make_tree(begun / "photos", ["c.png"])
+    with pytest.raises(UserError, match=other):
+        resume(begun)
+    (begun / "photos" / "c.png").unlink()
+    shutil.copytree(begun / "photos", begun / "of_the_same_names")
+    with pytest.raises(UserError, match="was begun with data = "):
+        resume(begun, clean=[str(begun / "of_the_same_names")])
+    with pytest.raises(UserError, match="was begun with data = "):
+        resume(begun, datasets=["first"])
+    with pytest.raises(UserError, match="was begun with data = "):
+        resume(begun, pairs={"rain": [{"path": str(begun / "pairs"), "repeat": 3}]})
+    index(begun, "both", dataset="first", split="test")
+    with pytest.raises(UserError, match="was begun with data = "):
+        resume(begun, index=[str(begun / "both.parquet")], split="test")

@@ -1,0 +1,131 @@
+"""What ends a training run does so with one sentence, and what it goes on from is its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from diffuir_core import UserError
+from diffuir_platform.storage.errors import NotThere, StoreError
+from diffuir_platform.train import TrainConfig, train
+from diffuir_platform.train.checkpoints import SNAPSHOT_FILE
+from diffuir_platform.train.record import computed_from
+from diffuir_platform.train.run import user_error_within
+from diffuir_platform.train.settings import StageConfig
+from diffuir_platform.train.state import STATE_FILE, TrainState
+from support.small_run import config
+from support.store import Store
+
+CPU = torch.device("cpu")
+
+
+def test_a_loss_that_is_no_number_ends_the_run_before_it_is_kept(
+    photos: Path, tmp_path: Path, ray: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    diverging = config(
+        photos, tmp_path, learning_rate=0.9, clip_norm=1e12, sampled_share=0.0, checkpoint_every=1
+    )
+    with pytest.raises(UserError, match=r"no finite numbers at step \d+: take another name and a lower"):
+        train(diverging.model_copy(update={"stages": (StageConfig(steps=60, crop=16, batch=10),)}))
+    assert capsys.readouterr().out.count("loss nan") <= 1
+    kept = list((tmp_path / "test").glob("checkpoint_*/weights.safetensors"))
+    assert kept, "those from before are there"
+    for file in kept:
+        state = torch.load(file.parent / "state.pt", weights_only=True)
+        assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_before_anything_is_averaged_the_model_itself_is_what_is_kept(photos: Path, tmp_path: Path) -> None:
+    state = TrainState(config(photos, tmp_path, ema={"decay": 0.5, "every": 3}), CPU)
+    for step in range(1, 5):
+        for parameter in state.model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        state.advance(state.network)
+        averaged, model = state.averaged.state_dict(), state.model.state_dict()
+        same = all(torch.equal(value, averaged[name]) for name, value in model.items())
+        assert same == (step <= 3), step
+
+
+def recipe(config: TrainConfig, data: str = "1234") -> dict[str, Any]:
+    return {"settings": computed_from(config.model_dump(mode="json")), "fingerprints": {"data": data}}
+
+
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(photos: Path, tmp_path: Path) -> None:
+    begun = config(photos, tmp_path)
+    TrainState(begun, CPU).save(tmp_path, recipe(begun))
+    TrainState(begun, CPU).load(tmp_path, recipe(begun))
+    for changes, sentence in (
+        ({"variant": "S"}, r'of a run with variant = "T", not "S"'),
+        ({"seed": 5}, r"of a run with seed = 0, not 5"),
+    ):
+        other = config(photos, tmp_path, **changes)
+        with pytest.raises(UserError, match=sentence):
+            TrainState(other, CPU).load(tmp_path, recipe(other))
+    with pytest.raises(UserError, match="of a run with other images"):
+        TrainState(begun, CPU).load(tmp_path, recipe(begun, "5678"))
+
+
+def test_a_damaged_checkpoint_is_named(photos: Path, tmp_path: Path) -> None:
+    begun = config(photos, tmp_path)
+    state = TrainState(begun, CPU)
+    state.save(tmp_path, recipe(begun))
+    whole = (tmp_path / STATE_FILE).read_bytes()
+    for size in (0, 1000, len(whole) // 2):
+        (tmp_path / STATE_FILE).write_bytes(whole[:size])
+        with pytest.raises(UserError, match="checkpoint that the run goes on from is damaged"):
+            state.load(tmp_path, recipe(begun))
+
+
+def test_a_run_without_its_record_is_not_gone_on_with(photos: Path, tmp_path: Path) -> None:
+    run = tmp_path / "test"
+    run.mkdir()
+    (run / SNAPSHOT_FILE).write_text("{}")
+    with pytest.raises(UserError, match=r"holds checkpoints and no run\.json"):
+        train(config(photos, tmp_path))
+    (run / "run.json").write_text('{"settings":')
+    with pytest.raises(UserError, match=r"run\.json was cut off"):
+        train(config(photos, tmp_path))
+
+
+def test_gpus_that_are_not_there_are_not_waited_for(photos: Path, tmp_path: Path, ray: object) -> None:
+    with pytest.raises(UserError, match="takes 1 GPUs and this machine has 0: leave out gpus"):
+        train(config(photos, tmp_path, gpus=True))
+
+
+def test_a_storage_that_others_cannot_see_is_refused(photos: Path) -> None:
+    with pytest.raises(UserError, match="memory:// is another one in each process"):
+        train(config(photos, photos).model_copy(update={"storage": "memory://runs"}))
+
+
+def test_a_place_for_the_tracker_that_is_a_file_is_named(
+    photos: Path, tmp_path: Path, s3: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "runs").write_text("mine")
+    with pytest.raises(
+        UserError, match=r"MLflow's files can't be kept in .*/runs \(File exists\): set track"
+    ):
+        train(config(photos, tmp_path).model_copy(update={"storage": f"{s3.uri}/runs"}))
+
+
+def test_a_photo_whose_name_is_no_text_is_named(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes((folder / "1.png").read_bytes())
+    with pytest.raises(UserError, match=r"caf\N{REPLACEMENT CHARACTER}\.png is not UTF-8: rename it"):
+        train(config(folder, tmp_path))
+
+
+def test_a_workers_sentence_is_found_in_its_traceback() -> None:
+    for kind in (UserError, StoreError, NotThere):
+        text = f"Traceback...\n  File ...\n{kind.__module__}.{kind.__qualname__}: there is no bucket b: check it\n"
+        assert user_error_within(RuntimeError(text)) == "there is no bucket b: check it"
+    full = RuntimeError("Traceback...\nOSError: [Errno 28] Error writing bytes. No space left on device\n")
+    assert "a disk is full" in str(user_error_within(full))
+    assert user_error_within(RuntimeError("IndexError: list index out of range")) is None
