@@ -1,28 +1,40 @@
-# make demo    degraded photos, restored by the weights that ship: a table and a contact sheet
-# make test    lint, types and tests
-# make chaos   workers, nodes and drivers of training runs and restores killed at random, ten times over
-# make fuzz    five thousand malformed requests to an endpoint, whose processes must outlive them and not grow
-# All make .venv first where it is missing.
+# make demo      degraded photos, restored by the weights that ship: a table and a contact sheet
+# make test      lint, types, and the tests that show in a few minutes that the product works on this machine
+# make test-all  make test, and after it the slow tests: clusters, kills, sweeps, a browser, fuzzing
+# make chaos     workers, nodes and drivers of training runs and restores killed at random, ten times over
+# make fuzz      five thousand malformed requests to an endpoint, whose processes must outlive them and not grow
+# make install   the environment that all of them need, in .venv; they make it too where it is missing
+# make test TESTS="tests/core -k golden" runs these of the tests alone; test-slow takes it, too.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
+PARALLEL := --numprocesses 2 --dist loadfile
 
-.PHONY: demo test chaos fuzz lint clean
+.PHONY: install demo test test-slow test-all chaos fuzz lint clean
+
+install: $(INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/diffuir demo --out demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL) -m "not slow" $(TESTS)
+
+# One after the other: they aim at moments, and measure what they meet.
+test-slow: $(INSTALLED)
+	$(BIN)/pytest -m slow $(TESTS)
+
+test-all: test
+	$(MAKE) test-slow
 
 # DIFFUIR_STORE=ceph takes Ceph's gateway (apt-get install radosgw ceph-mon ceph-osd) instead of moto.
 chaos: $(INSTALLED)
-	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/test_train_on_a_cluster.py -k killed
-	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/test_restore_on_a_cluster.py -k kills
+	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/train/test_train_on_a_cluster.py -k "killed or grows"
+	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/restore/test_restore_on_a_cluster.py -k kills
 
 fuzz: $(INSTALLED)
-	DIFFUIR_FUZZ=5000 $(BIN)/pytest -s tests/platform/test_serve_fuzz.py
+	DIFFUIR_FUZZ=5000 $(BIN)/pytest -s tests/platform/serve/test_serve_fuzz.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
-"""A Ceph of one machine with its S3 gateway: a real object store, as small as it gets.
+"""Ceph on one machine with its S3 gateway: a real object store of the smallest size.
 
-One monitor, one store on a file of the folder, one gateway, all on the loopback and run by whoever starts them.
-There is one copy of everything, so this is for trying things out. Debian's packages: radosgw, ceph-mon, ceph-osd.
+One monitor, one object store daemon on a file in the folder, and one gateway, all on the loopback and run by the
+user who starts them. Data is kept in one copy, so this is for trials only. Debian's packages: radosgw, ceph-mon,
+ceph-osd.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from parts import Part
+from services import Service
 
 from diffuir_core import UserError
 
@@ -33,15 +34,15 @@ auth_service_required = cephx
 auth_client_required = cephx
 auth_allow_insecure_global_id_reclaim = false
 keyring = {folder}/keyring
-# Its path may be longer than a socket's name can be.
+# No admin socket: its path may be longer than a socket's name can be.
 admin_socket =
 run_dir = {folder}
 crash_dir = {folder}
 log_file = {folder}/$name.log
-# A nearly full disk stops the monitor, whatever little is written here.
+# By default a disk that is 95% full stops the monitor, however little it writes.
 mon_data_avail_crit = 1
 mon_data_avail_warn = 2
-# One copy on one store.
+# One copy, in one store.
 osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 mon_allow_pool_size_one = true
@@ -67,48 +68,48 @@ rgw_thread_pool_size = 64
 """
 
 STORE_BYTES = 16 * 2**30
-"""What it can hold; the file is sparse."""
+"""Capacity of the store, bytes; its file is sparse."""
 
 
 def is_installed() -> bool:
-    """Whether all of its programs are there."""
+    """Whether all of its programs are installed."""
     return all(shutil.which(name) for name in PROGRAMS)
 
 
 class Ceph:
-    """The store in `folder`; made there at its first start, after which it keeps its monitor's port."""
+    """A Ceph store in `folder`, made at its first start; from then on it keeps its monitor's port."""
 
     def __init__(self, folder: Path, monitor_port: int) -> None:
         self.folder = folder
         self._config = folder / "ceph.conf"
         self._monitor_port = monitor_port
 
-    def parts(self, gateway_port: int, ready: Callable[[], bool], key: str, secret: str) -> list[Part]:
-        """Monitor, store and gateway; the gateway answers at `gateway_port` and knows the user `key`."""
+    def services(self, gateway_port: int, ready: Callable[[], bool], key: str, secret: str) -> list[Service]:
+        """Return monitor, store and gateway; the gateway listens at `gateway_port` and has the user `key`."""
         config = ("-f", "-c", str(self._config))
         store = ("--keyring", str(self.folder / "osd" / "keyring"))
         gateway = ("-n", "client.rgw", "--keyring", str(self.folder / "rgw" / "keyring"))
-        front = f"--rgw-frontends=beast endpoint=127.0.0.1:{gateway_port}"
+        frontend = f"--rgw-frontends=beast endpoint=127.0.0.1:{gateway_port}"
         environment = dict(os.environ)
         return [
-            Part(
+            Service(
                 name="ceph-mon",
                 command=("ceph-mon", *config, "-i", "a"),
                 environment=environment,
                 prepare=self._make_monitor,
-                ready=lambda: self._answers("status"),
+                ready=lambda: self._responds("status"),
             ),
-            Part(
+            Service(
                 name="ceph-osd",
                 command=("ceph-osd", *config, "-i", "0", *store),
                 environment=environment,
                 prepare=self._make_store,
-                ready=lambda: b'"num_up_osds":1' in self._said("osd", "stat", "--format", "json"),
+                ready=lambda: b'"num_up_osds":1' in self._output("osd", "stat", "--format", "json"),
                 needs=("ceph-mon",),
             ),
-            Part(
+            Service(
                 name="radosgw",
-                command=("radosgw", *config, *gateway, front),
+                command=("radosgw", *config, *gateway, frontend),
                 environment=environment,
                 ready=ready,
                 complete=lambda: self._make_user(gateway, key, secret),
@@ -132,7 +133,7 @@ class Ceph:
         address = f"[v2:127.0.0.1:{self._monitor_port}]"
         _run("monmaptool", "--create", "--clobber", "--fsid", fsid, "--addv", "a", address, monitors)
         _run("ceph-mon", "-c", str(draft), "-i", "a", "--mkfs", "--monmap", monitors, "--keyring", keys)
-        # Its name says that all of this was done.
+        # The file exists under its name only once all of this is done.
         draft.replace(self._config)
 
     def _make_store(self) -> None:
@@ -163,19 +164,19 @@ class Ceph:
     def _ceph(self, *arguments: str, given: bytes | None = None) -> bytes:
         return _run("ceph", "-c", str(self._config), "--connect-timeout", "10", *arguments, given=given)
 
-    def _said(self, *arguments: str) -> bytes:
+    def _output(self, *arguments: str) -> bytes:
         try:
             return self._ceph(*arguments).replace(b" ", b"")
         except UserError:
             return b""
 
-    def _answers(self, *arguments: str) -> bool:
-        return bool(self._said(*arguments))
+    def _responds(self, *arguments: str) -> bool:
+        return bool(self._output(*arguments))
 
 
 def _run(*command: str, given: bytes | None = None) -> bytes:
     done = subprocess.run(command, input=given, capture_output=True, check=False)
     if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split())[-300:]
-        raise UserError(f"{command[0]} failed ({said}): remove the folder of the cluster and start it anew")
+        output = " ".join(done.stderr.decode(errors="replace").split())[-300:]
+        raise UserError(f"{command[0]} failed ({output}): remove the folder of the cluster and start it anew")
     return done.stdout

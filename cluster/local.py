@@ -1,6 +1,7 @@
-"""A cluster on this machine, for trying things out: a Ray head with workers, an object store and MLflow.
+"""A cluster on this machine, for trials and tests: a Ray head with workers, an object store and MLflow.
 
-Everything listens on the loopback alone. What is started is written down in the folder, and nothing else is ended.
+All of it listens on the loopback only. Every process that is started is recorded in the folder, and only those are
+ever ended.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ceph import Ceph, is_installed
-from parts import Part, is_alive, start, stop
+from services import Service, is_alive, start, stop
 
 from diffuir_core import UserError
 from diffuir_core.files import replacing
@@ -40,17 +41,18 @@ PREFERRED_PORTS = {
     "monitor": 3300,
     "mlflow": 5000,
 }
-"""Another is taken where one of them is not free."""
+"""Port of each server; another one is chosen where it is not free."""
 
 OBJECT_STORE_BYTES = 256 * 2**20
-"""Of each Ray node."""
+"""Size of each Ray node's object store, bytes."""
 
-CPUS_OF_A_NODE = max(4, os.cpu_count() or 1)
-"""Logical ones: where work waits for a CPU that is counted as taken, nothing moves."""
+CPUS_PER_NODE = max(4, os.cpu_count() or 1)
+"""CPUs that each Ray node says it has: at least 4, as with fewer all may be taken by work that waits for other
+work."""
 
 
 class Cluster:
-    """What is written down in `folder` about the cluster, and what can be done with it."""
+    """The cluster that is recorded in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
@@ -59,24 +61,24 @@ class Cluster:
 
     @property
     def records(self) -> dict[str, Any]:
-        """Part -> what is written down of it, in the order of their start."""
+        """Name of each service -> its record, in the order of their starts."""
         records: dict[str, Any] = self.state.setdefault("parts", {})
         return records
 
     def write(self) -> None:
-        """Write the state down; it holds the store's secret, so for nobody else to read."""
+        """Write the state to the folder, readable by its owner only, as it holds the store's secret."""
         with replacing(self._file) as temporary:
             temporary.touch(mode=0o600)
             temporary.write_text(json.dumps(self.state, indent=1))
 
     def choose(self, workers: int, store: str) -> None:
-        """Settle what a start needs to know, as it was before wherever that is still possible."""
+        """Choose store, ports and keys for a start, and keep those of the last start wherever that is possible."""
         state = self.state
         running = any(is_alive(record) for record in self.records.values())
         known = state.get("store")
         if store != "any" and known not in (None, store):
             raise UserError(
-                f"{self.folder} holds a cluster with {known}: take another --folder, or leave out --store"
+                f"{self.folder} holds a cluster with {known}: choose another --folder, or leave out --store"
             )
         state["store"] = known or (store if store != "any" else "ceph" if is_installed() else "moto")
         if state["store"] == "ceph" and not is_installed():
@@ -94,49 +96,54 @@ class Cluster:
             }
         state.setdefault("key", f"DIFFUIR{secrets.token_hex(6).upper()}")
         state.setdefault("secret", secrets.token_urlsafe(30))
-        # Ray's sockets need a short path, whatever the folder's is.
+        # Ray's sockets need a short path, however long the folder's own is.
         if not Path(state.get("ray_folder", "/nowhere")).is_dir():
             state["ray_folder"] = tempfile.mkdtemp(prefix="diffuir-ray-", dir="/tmp")
         self.write()
 
     def environment(self) -> dict[str, str]:
-        """What leads a shell, and Ray's jobs, to the cluster."""
+        """Return the environment with which a shell, and Ray's jobs, reach the cluster."""
         state, ports = self.state, self.state["ports"]
         return {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['store']}",
             "AWS_ACCESS_KEY_ID": state["key"],
             "AWS_SECRET_ACCESS_KEY": state["secret"],
             "AWS_DEFAULT_REGION": REGION,
-            # Ceph does not know the newer ones that pyarrow's uploads in parts would carry.
+            # Ceph does not know the newer checksums that pyarrow's multipart uploads would carry.
             "AWS_REQUEST_CHECKSUM_CALCULATION": "WHEN_REQUIRED",
             "AWS_RESPONSE_CHECKSUM_VALIDATION": "WHEN_REQUIRED",
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports['mlflow']}",
             "RAY_ADDRESS": f"127.0.0.1:{ports['ray']}",
             "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{ports['dashboard']}",
             "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled"),
-            # For Ray not to look for 127.0.0.1 on the machine's other addresses; see node.py.
+            # Keeps Ray from replacing 127.0.0.1 with another address of the machine; see node.py.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         }
 
-    def parts(self) -> list[Part]:
-        """Everything that belongs to it, in the order in which it is listed."""
+    def services(self) -> list[Service]:
+        """Return all services of the cluster, in the order in which they are listed."""
         return [*self._store(), self._mlflow(), *self._ray()]
 
-    def _store(self) -> list[Part]:
+    def _store(self) -> list[Service]:
         port = self.state["ports"]["store"]
         if self.state["store"] == "ceph":
             ceph = Ceph(self.folder / "ceph", self.state["ports"]["monitor"])
-            return ceph.parts(port, lambda: answers(port, "/"), self.state["key"], self.state["secret"])
+            return ceph.services(
+                port, lambda: is_responding(port, "/"), self.state["key"], self.state["secret"]
+            )
         command = (str(BIN / "moto_server"), "-H", "127.0.0.1", "-p", str(port))
         return [
-            Part(
-                name="moto", command=command, environment=_plain(), ready=lambda: answers(port, "/moto-api/")
+            Service(
+                name="moto",
+                command=command,
+                environment=_clean_environment(),
+                ready=lambda: is_responding(port, "/moto-api/"),
             )
         ]
 
-    def _mlflow(self) -> Part:
+    def _mlflow(self) -> Service:
         port, folder = self.state["ports"]["mlflow"], self.folder / "mlflow"
-        return Part(
+        return Service(
             name="mlflow",
             command=(
                 *(
@@ -152,22 +159,22 @@ class Cluster:
                 *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
                 *("--artifacts-destination", (folder / "artifacts").as_uri()),
             ),
-            environment=_plain() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            environment=_clean_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             prepare=lambda: folder.mkdir(parents=True, exist_ok=True),
-            ready=lambda: answers(port, "/health"),
+            ready=lambda: is_responding(port, "/health"),
         )
 
-    def _ray(self) -> list[Part]:
+    def _ray(self) -> list[Service]:
         ports = self.state["ports"]
         head = (
             *("--head", "--port", str(ports["ray"]), "--num-cpus", "0", "--include-dashboard", "true"),
             *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(ports["dashboard"])),
             *("--ray-client-server-port", str(ports["ray_client"])),
         )
-        worker = ("--address", f"127.0.0.1:{ports['ray']}", "--num-cpus", str(CPUS_OF_A_NODE))
+        worker = ("--address", f"127.0.0.1:{ports['ray']}", "--num-cpus", str(CPUS_PER_NODE))
         names = [f"ray-worker-{number}" for number in range(1, self.state["workers"] + 1)]
         return [
-            self._node("ray-head", head, lambda: answers(ports["dashboard"], "/api/version")),
+            self._node("ray-head", head, lambda: is_responding(ports["dashboard"], "/api/version")),
             *(self._node(name, worker, needs=("ray-head",)) for name in names),
         ]
 
@@ -175,53 +182,53 @@ class Cluster:
         self,
         name: str,
         options: tuple[str, ...],
-        answers: Callable[[], bool] = lambda: True,
+        responds: Callable[[], bool] = lambda: True,
         needs: tuple[str, ...] = (),
-    ) -> Part:
-        environment = _plain() | self.environment()
-        # These are for who comes to it; a node is told where it belongs.
-        for told in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
-            del environment[told]
-        # A job's `python` is then the one with the packages.
+    ) -> Service:
+        environment = _clean_environment() | self.environment()
+        # These lead clients to the cluster; a node has its place from its options.
+        for name_of_address in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+            del environment[name_of_address]
+        # So that the `python` of a job is the one with the packages.
         environment["PATH"] = f"{BIN}{os.pathsep}{environment.get('PATH', '')}"
-        # A folder of its own, as on a machine of its own: nodes that share one unpack a job's code over and over
-        # into the folder that it is running in.
+        # A folder for each node, as if it were a machine: nodes that share one unpack a job's code again and again
+        # into the folder that the job runs in.
         folder = Path(self.state["ray_folder"]) / name.removeprefix("ray-")
         log = self.logs / f"{name}.log"
-        return Part(
+        return Service(
             name=name,
             command=(
                 *(sys.executable, str(Path(__file__).with_name("node.py")), *options, "--block"),
                 *("--node-ip-address", "127.0.0.1", "--temp-dir", str(folder), "--disable-usage-stats"),
                 *("--object-store-memory", str(OBJECT_STORE_BYTES), "--dashboard-agent-listen-port", "0"),
-                # The fixed range of the default would be every node's.
+                # Ray's default range of ports would be the same for every node.
                 *("--min-worker-port", "0", "--max-worker-port", "0"),
             ),
             environment=environment,
-            ready=lambda: answers() and "Ray runtime started" in log.read_text(errors="replace"),
+            ready=lambda: responds() and "Ray runtime started" in log.read_text(errors="replace"),
             needs=needs,
-            # It gives up after 30 s of its own, which a busy machine may need.
+            # Ray itself gives up after 30 s, which may be too short on a busy machine.
             attempts=2,
         )
 
     @property
     def logs(self) -> Path:
-        """The folder of what the parts print."""
+        """Folder of the services' logs."""
         return self.folder / "log"
 
 
-def _plain() -> dict[str, str]:
-    """This process's environment, without what it says of another cluster, and without telemetry."""
-    mine = {
+def _clean_environment() -> dict[str, str]:
+    """Return this process's environment without the settings of another cluster, and with telemetry off."""
+    own = {
         name: value
         for name, value in os.environ.items()
         if name.startswith("RAY_AUTH_") or not name.startswith(("RAY_", "AWS_", "MLFLOW_"))
     }
-    return mine | {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    return own | {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
 def free_port(preferred: int) -> int:
-    """`preferred` where nobody listens there, else another."""
+    """Return `preferred` where it is free, else another port."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -230,11 +237,11 @@ def free_port(preferred: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise UserError("no port is free on 127.0.0.1: end what listens there")
+    raise UserError("no port is free on 127.0.0.1: end some of the programs that listen there")
 
 
-def answers(port: int, path: str) -> bool:
-    """Whether a server on the loopback answers, if only that it refuses."""
+def is_responding(port: int, path: str) -> bool:
+    """Whether a server on the loopback responds with anything but a server error; a refusal counts too."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5):
             return True
@@ -245,7 +252,7 @@ def answers(port: int, path: str) -> bool:
 
 
 def make_bucket(environment: dict[str, str]) -> None:
-    """The bucket that examples use, where it is missing."""
+    """Make the bucket that the examples use, where it is missing."""
     from botocore.exceptions import ClientError
     from botocore.session import get_session
 
@@ -263,19 +270,20 @@ def make_bucket(environment: dict[str, str]) -> None:
 
 
 def up(cluster: Cluster, workers: int, store: str) -> int:
+    """Start the services that are not running, and print what `env` prints; returns the exit code."""
     cluster.choose(workers, store)
-    parts = cluster.parts()
-    for name in set(cluster.records) - {part.name for part in parts}:
+    services = cluster.services()
+    for name in set(cluster.records) - {service.name for service in services}:
         stop(cluster.records.pop(name))
     for name, record in cluster.records.items():
         if not is_alive(record):
-            print(f"{name} had died, see {cluster.logs / name}.log: starting it again", file=sys.stderr)
-    start(parts, cluster.records, cluster.logs, cluster.write)
+            print(f"{name} had died, see {cluster.logs / name}.log: restarting it", file=sys.stderr)
+    start(services, cluster.records, cluster.logs, cluster.write)
     make_bucket(cluster.environment())
     if cluster.state["store"] == "moto":
         print(
-            "the store is moto: in memory, so gone after `down`, and it lets everybody in; "
-            "a real one is taken where radosgw, ceph-mon and ceph-osd are installed",
+            "the store is moto, which keeps objects in memory until `down` and checks no credentials; "
+            "Ceph is used where radosgw, ceph-mon and ceph-osd are installed",
             file=sys.stderr,
         )
     status(cluster, sys.stderr)
@@ -283,16 +291,18 @@ def up(cluster: Cluster, workers: int, store: str) -> int:
 
 
 def env(cluster: Cluster) -> int:
+    """Print the environment that leads a shell to the cluster; returns the exit code."""
     if not cluster.records:
-        raise UserError(f"no cluster is up in {cluster.folder}: start one with `cluster/local.sh up`")
+        raise UserError(f"no cluster is running in {cluster.folder}: start one with `cluster/local.sh up`")
     for name, value in cluster.environment().items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
 
 
 def status(cluster: Cluster, out: Any = None) -> int:
+    """Print which services run and which have died; returns the exit code, 1 where any has."""
     if not cluster.records:
-        print(f"nothing is up in {cluster.folder}", file=out)
+        print(f"no cluster is running in {cluster.folder}", file=out)
         return 1
     places = {
         "ray-head": f"http://127.0.0.1:{cluster.state['ports']['dashboard']}",
@@ -312,6 +322,7 @@ def status(cluster: Cluster, out: Any = None) -> int:
 
 
 def down(cluster: Cluster) -> int:
+    """End all services, and keep what the store and MLflow hold; returns the exit code."""
     stop(*cluster.records.values())
     if "ports" in cluster.state:
         shutil.rmtree(cluster.state.pop("ray_folder", "/nowhere"), ignore_errors=True)
@@ -321,8 +332,8 @@ def down(cluster: Cluster) -> int:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Nobody else starts or ends the cluster of that folder meanwhile."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from starting or ending the cluster of this folder inside the block."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -333,15 +344,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="cluster/local.sh", description=__doc__)
     parser.add_argument("command", choices=("up", "env", "status", "down"))
     parser.add_argument(
-        "--folder", type=Path, default=Path(".cluster"), help="where it is written down (.cluster)"
+        "--folder",
+        type=Path,
+        default=Path(".cluster"),
+        help="folder of the cluster's records, logs and data (.cluster)",
     )
-    parser.add_argument("--workers", type=int, default=2, help="Ray nodes beside the head (2)")
+    parser.add_argument("--workers", type=int, default=2, help="number of Ray nodes beside the head (2)")
     parser.add_argument(
-        "--store", choices=("any", "ceph", "moto"), default="any", help="Ceph where it is installed"
+        "--store",
+        choices=("any", "ceph", "moto"),
+        default="any",
+        help="object store; any: Ceph where it is installed, else moto (any)",
     )
     options = parser.parse_args()
     try:
-        with _alone(options.folder):
+        with _locked(options.folder):
             cluster = Cluster(options.folder)
             if options.command == "up":
                 return up(cluster, options.workers, options.store)

@@ -1,8 +1,8 @@
-"""`ray start` that stays on the loopback; takes its arguments.
+"""`ray start`, with the same arguments, for a node that listens on the loopback only.
 
-Ray replaces 127.0.0.1 by the machine's own address and then listens on every interface, where anybody could run
-anything. Where RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 says that this is no machine for clusters it does not, but then
-it refuses workers, which are let in here.
+Ray replaces 127.0.0.1 with the machine's own address and then listens on every interface, where anybody could run
+code. With RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0, which says that this machine is not for clusters, it does not, but
+then it refuses workers; this program lets them in.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""DiffUIR: the method. numpy, torch, Pillow and safetensors carry it; no Ray, no server.
+"""DiffUIR, the method: the diffusion, the network, its weights, and photos in and out. No Ray, no server.
 
-Names are imported when they are first used, so that a process that only reads photos does not load torch.
+README.md says which equation of the paper is where. Names are imported on first use, so that a process that only
+reads photos does not load torch.
 """
 
 from importlib import import_module
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from .unet import UNet, build
     from .weights import Weights, load_weights, open_weights, save_weights
 
-_HOMES = {
+_MODULE_OF = {
     "Restorer": "restorer",
     "Schedule": "schedule",
     "UNet": "unet",
@@ -44,9 +45,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -1,9 +1,8 @@
-"""Memory that stays with the process between the layers of a network.
+"""Settings of glibc's allocator that keep freed memory in the process, as PyTorch's allocator does on a GPU.
 
-glibc gives a large block back to the system as soon as it is freed, and the next layer's block is then faulted in
-and zeroed page by page: 30,000 page faults a pass of T on 256x256, a quarter of its time
-(tests/core/test_allocator.py counts them). What PyTorch's caching allocator does on a GPU, these settings do on a
-CPU.
+By default glibc returns a large block to the system as soon as it is freed, and the next layer's block is then
+faulted in and zeroed page by page: 30,000 page faults a pass of T on 256x256, a quarter of its time
+(tests/core/test_allocator.py counts them).
 """
 
 from __future__ import annotations
@@ -17,19 +16,18 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _M_ARENA_MAX = -8
 
-_MAPPED_AT_MOST = 65_536
-"""Blocks of their own, glibc's default."""
+_DEFAULT_MMAP_MAX = 65_536
+"""glibc's default for the number of blocks that are mapped on their own."""
 
 KEPT_BYTES = 2**31 - 1
-"""Freed memory at the end of the heap up to which nothing is given back: as much as mallopt(3) can be told."""
+"""Freed bytes at the end of the heap up to which nothing is returned to the system: the maximum of mallopt(3)."""
 
-
-_given_back = 0
-"""Bytes of free blocks whose pages the system has, but which glibc goes on counting."""
+_returned_bytes = 0
+"""Bytes of free blocks whose pages were returned to the system, but which glibc still counts."""
 
 
 class _Mallinfo2(ctypes.Structure):
-    """struct mallinfo2, mallinfo(3)."""
+    """`struct mallinfo2` of mallinfo(3)."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -42,7 +40,7 @@ class _Mallinfo2(ctypes.Structure):
 
 @lru_cache
 def _glibc() -> Any | None:
-    """The C library where it is a glibc that has these calls (2.33), else None."""
+    """The C library if it is glibc 2.33 or newer, which has these calls, else None."""
     try:
         library = ctypes.CDLL(None)
         library.gnu_get_libc_version  # noqa: B018 - raises where it is not glibc
@@ -54,32 +52,33 @@ def _glibc() -> Any | None:
 
 
 def keep_freed_memory(keep: bool = True) -> bool:
-    """Have this process keep up to 2 GiB of freed memory for its next use; False where the C library is not glibc.
+    """Keep up to 2 GiB of freed memory in this process for its next use.
 
-    It holds for the whole process until it is called with False: then large blocks go back to the system as soon
-    as they are freed. That is slower, and what an image needs that takes most of the memory: kept blocks of many
-    sizes leave gaps between them, up to a third of the memory at 2560x1440.
+    Returns False if the C library is not glibc. Applies to the whole process until a call with `keep` False,
+    which returns large blocks to the system as soon as they are freed. That is slower, but an image that needs
+    most of the memory needs it: kept blocks of many sizes leave gaps between them, up to a third of the memory
+    at 2560x1440.
     """
-    global _given_back
+    global _returned_bytes
     library = _glibc()
     if library is None:
         return False
-    # One heap for all threads that start from now on: those that other threads get hold blocks up to 64 MiB only.
+    # One heap for all threads that start from now on: a heap of their own would hold blocks up to 64 MiB only.
     settings = (
-        (_M_MMAP_MAX, 0 if keep else _MAPPED_AT_MOST),
+        (_M_MMAP_MAX, 0 if keep else _DEFAULT_MMAP_MAX),
         (_M_TRIM_THRESHOLD, KEPT_BYTES),
         (_M_ARENA_MAX, 1),
     )
-    taken = [library.mallopt(*setting) for setting in settings]
+    accepted = [library.mallopt(*setting) for setting in settings]
     if not keep:
         library.malloc_trim(0)
-        _given_back = _free_in_heap()
-    return all(taken)
+        _returned_bytes = _free_in_heap()
+    return all(accepted)
 
 
 def kept_bytes() -> int:
-    """Bytes that were freed and are kept: taken from the system's point of view, free from ours."""
-    return max(0, _free_in_heap() - _given_back)
+    """Freed bytes that the process keeps: in use to the system, free to us."""
+    return max(0, _free_in_heap() - _returned_bytes)
 
 
 def _free_in_heap() -> int:

@@ -1,13 +1,13 @@
-"""A contact sheet: rows of photos with captions on one picture, for people to look at."""
+"""Contact sheets: rows of photos with captions on one picture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from .pixels import Pixels, is_rgb
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -23,27 +23,27 @@ LINE = 1.4
 
 @dataclass(frozen=True, kw_only=True)
 class SheetRow:
-    """One row: `images` uint8 (H, W, 3) RGB of any sizes, one caption under each ("" for none).
+    """One row of a contact sheet."""
 
-    A `heading` opens a section above the row; rows that belong to the section above leave it empty.
-    """
-
-    images: Sequence[NDArray[np.uint8]]
+    images: Sequence[Pixels]
+    """The photos, uint8 (H, W, 3) RGB of any sizes."""
     captions: Sequence[str] = ()
+    """One caption for each photo, drawn below it, "" for none; () for no captions at all."""
     heading: str = ""
+    """Heading of the section that starts with this row; "" continues the section above."""
 
 
 def contact_sheet(rows: Sequence[SheetRow], title: str = "", max_width: int = 1600) -> Image.Image:
-    """Lays the rows out, each column as wide as its widest photo, and returns an RGB picture.
+    """Lay out the rows, each column as wide as its widest photo, and return an RGB picture.
 
-    Photos keep their own pixels; only where the sheet would be wider than `max_width` pixels are all of them
-    reduced, by one factor. Nothing is enlarged. Texts are drawn in the font that comes with Pillow, which has
-    ASCII only. Raises ValueError without rows, for a row without photos, for captions that don't match the
-    photos in number, for pixels that are not uint8 RGB, and where the columns don't fit `max_width`.
+    Photos keep their pixels, unless the sheet would be wider than `max_width` pixels: then all are reduced by one
+    factor. Nothing is enlarged. Text is drawn in Pillow's bundled font, which has ASCII only. Raises ValueError
+    without rows, for a row without photos, for a number of captions that differs from that of the photos, for
+    pixels that are not uint8 RGB, and if the columns don't fit into `max_width`.
     """
     _check(rows)
     scale = _scale(rows, max_width)
-    tiles = [[_reduced(image, scale) for image in row.images] for row in rows]
+    tiles = [[_shrink(image, scale) for image in row.images] for row in rows]
     widths = _column_widths(tiles)
     heights = [max(tile.height for tile in row) for row in tiles]
     width = 2 * MARGIN + sum(widths) + GAP * (len(widths) - 1)
@@ -55,7 +55,7 @@ def contact_sheet(rows: Sequence[SheetRow], title: str = "", max_width: int = 16
     for row, row_tiles, top, height in zip(rows, tiles, tops, heights, strict=True):
         if row.heading:
             font = ImageFont.load_default(HEADING_SIZE)
-            draw.text((MARGIN, top - _line(HEADING_SIZE) - 2), row.heading, INK, font)
+            draw.text((MARGIN, top - _line_height(HEADING_SIZE) - 2), row.heading, INK, font)
         left = MARGIN
         for column, tile in enumerate(row_tiles):
             sheet.paste(tile, (left, top))
@@ -75,16 +75,16 @@ def _check(rows: Sequence[SheetRow]) -> None:
         if row.captions and len(row.captions) != len(row.images):
             raise ValueError(f"a row has {len(row.images)} photos but {len(row.captions)} captions.")
         for image in row.images:
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            if not is_rgb(image):
                 raise ValueError(f"expected uint8 RGB (H, W, 3), got {image.dtype} of shape {image.shape}.")
 
 
 def _scale(rows: Sequence[SheetRow], max_width: int) -> float:
-    """The factor, at most 1, that brings the widest row of photos within `max_width`."""
+    """The factor, at most 1, by which the widest row of photos fits into `max_width` pixels."""
     columns = max(len(row.images) for row in rows)
     room = max_width - 2 * MARGIN - GAP * (columns - 1)
     if room < columns:
-        raise ValueError(f"{columns} columns don't fit into {max_width} pixels.")
+        raise ValueError(f"{columns} columns don't fit into {max_width} pixels: raise max_width.")
     widest = sum(
         max(row.images[column].shape[1] for row in rows if column < len(row.images))
         for column in range(columns)
@@ -92,7 +92,7 @@ def _scale(rows: Sequence[SheetRow], max_width: int) -> float:
     return min(1.0, room / int(widest))
 
 
-def _reduced(pixels: NDArray[np.uint8], scale: float) -> Image.Image:
+def _shrink(pixels: Pixels, scale: float) -> Image.Image:
     image = Image.fromarray(pixels)
     if scale == 1.0:
         return image
@@ -106,25 +106,25 @@ def _column_widths(tiles: Sequence[Sequence[Image.Image]]) -> list[int]:
 
 
 def _row_tops(rows: Sequence[SheetRow], heights: Sequence[int], title: str) -> tuple[list[int], int]:
-    """The y of each row's photos, and of the last pixel in use."""
-    y = MARGIN + (_line(TITLE_SIZE) if title else 0)
+    """The y of each row's photos, and the first y below the last row, pixels."""
+    y = MARGIN + (_line_height(TITLE_SIZE) if title else 0)
     tops = []
     for index, (row, height) in enumerate(zip(rows, heights, strict=True)):
         if row.heading:
-            y += (SECTION_GAP if index else GAP) + _line(HEADING_SIZE)
+            y += (SECTION_GAP if index else GAP) + _line_height(HEADING_SIZE)
         elif index:
             y += GAP
         tops.append(y)
-        y += height + (_line(CAPTION_SIZE) if any(row.captions) else 0)
+        y += height + (_line_height(CAPTION_SIZE) if any(row.captions) else 0)
     return tops, y
 
 
-def _line(size: int) -> int:
+def _line_height(size: int) -> int:
     return round(size * LINE)
 
 
 def _fitting_font(text: str, size: int, width: int) -> Font:
-    """Pillow's bundled font at `size`, or the largest below it (not under 8) in which `text` is not wider."""
+    """Pillow's bundled font at the largest size in 8 .. `size` in which `text` is at most `width` pixels wide."""
     for candidate in range(size, 8, -1):
         font = ImageFont.load_default(candidate)
         if font.getlength(text) <= width:

@@ -1,9 +1,9 @@
-"""The one exception for what a caller can put right."""
+"""The exception for mistakes that the caller can correct."""
 
 
 class UserError(Exception):
-    """Something the caller gave is wrong: one sentence that names it and says what to do.
+    """A wrong input from the caller: one sentence that names it and says what to do.
 
-    The command line prints the sentence and exits with 2; a service answers with it. Anything else that is
-    raised is a fault of the program and keeps its traceback.
+    The command line prints the sentence and exits with 2; the endpoint returns it in its response. Any other
+    exception is a bug in the program and keeps its traceback.
     """

@@ -1,4 +1,4 @@
-"""Writing so that a name never stands for half a file."""
+"""Atomic writes: a file appears under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".diffuir-"
+"""Start of the names of files that are still being written."""
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path`, whose folder is made where it is missing.
+    """Replace the file `path` atomically by what the block writes to the temporary path that it is given.
 
-    What the block writes there takes the name `path` at its end, in one rename; where the block raises, `path` is
-    as it was and nothing is left.
+    The temporary file is in the same folder, which is made if it is missing, and is renamed to `path` at the end
+    of the block. If the block raises, `path` stays as it was and the temporary file is removed.
     """
     target = Path(path)
     if not os.path.isdir(target.parent):
@@ -31,5 +32,5 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def temporary_name() -> str:
-    """A hidden name that no other writer takes and that no run takes for a photo."""
+    """A new hidden file name, unique among writers, with an ending that is no photo's."""
     return f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:16]}.part"

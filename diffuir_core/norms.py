@@ -1,7 +1,7 @@
-"""The group norms of a prepared network, which in tiles share the statistics of the whole image.
+"""The group norms of a prepared network; tiles of one image share its statistics.
 
-A group norm looks at all it is given. Tiles that each take their own mean and variance come out as differently
-toned pictures; with the whole image's they agree (tests/benchmarks/tiles.py has the table).
+A group norm depends on its whole input. Tiles with a mean and variance of their own come out in different tones;
+with those of the whole image they agree (tests/benchmarks/README.md has the table).
 """
 
 from __future__ import annotations
@@ -19,22 +19,27 @@ from .unet import EPS, GROUPS
 class ImageStatistics:
     """Mean and variance of every group norm over an image: gathered tile by tile, then used by all tiles.
 
-    What a tile adds was computed with its own statistics in the layers before, so the sums are near those of the
-    whole image and not equal to them.
+    While gathering, the earlier layers of a tile still use the tile's own statistics, so the sums approximate
+    those of the whole image.
     """
 
     def __init__(self) -> None:
         self.gathering = True
+        """True while tiles are counted; False once their sums are to be used."""
         self._sums: dict[nn.Module, Tensor] = defaultdict(lambda: torch.zeros(()))
 
     def add(self, norm: nn.Module, mean: Tensor, rstd: Tensor, positions: int) -> None:
-        """Count a tile in: mean and 1 / sqrt(variance + eps) of its groups, (GROUPS,), over so many positions."""
+        """Count a tile.
+
+        mean, rstd: mean and 1 / sqrt(variance + eps) of its groups, each (GROUPS,). positions: its number of
+        positions.
+        """
         square = rstd.pow(-2) - EPS + mean.square()
         moments = torch.stack((torch.ones_like(mean), mean, square))
         self._sums[norm] = self._sums[norm] + moments * positions
 
-    def of(self, norm: nn.Module) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the groups, each (GROUPS,), over all positions that were counted."""
+    def moments(self, norm: nn.Module) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the groups, each (GROUPS,), over all counted positions."""
         positions, mean, square = self._sums[norm]
         mean = mean / positions
         return mean, (square / positions - mean.square()).clamp_(min=0)
@@ -42,11 +47,12 @@ class ImageStatistics:
 
 @dataclass(frozen=True)
 class Step:
-    """What the blocks of a prepared network are told: the number of the sampling step, and for a tile the
-    statistics it adds to or uses."""
+    """The argument of a prepared network's blocks."""
 
     number: int
+    """Number of the sampling step, from 0."""
     statistics: ImageStatistics | None = None
+    """For a tile, the image's statistics, which it adds to or uses; None for a whole image."""
 
 
 class StepNorm(nn.Module):
@@ -70,17 +76,19 @@ class StepNorm(nn.Module):
             if statistics is not None:
                 statistics.add(self, mean[0].float(), rstd[0].float(), x[0, 0].numel())
             return out
-        # With given statistics a group norm is a batch norm's inference.
-        mean, variance = (moment.repeat_interleave(x.shape[1] // GROUPS) for moment in statistics.of(self))
+        # With given statistics a group norm is a batch norm in eval mode.
+        mean, variance = (
+            moment.repeat_interleave(x.shape[1] // GROUPS) for moment in statistics.moments(self)
+        )
         return F.batch_norm(x, mean, variance, gain.float(), bias.float(), eps=EPS)
 
 
 def group_norm(x: Tensor, gain: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """GroupNorm 8 of (B, C, H, W), with mean and 1 / sqrt(variance + eps) of its groups, each (B, GROUPS).
 
-    On a GPU torch's own kernel has one block of threads for each group, eight for one image, and wants another
-    layout than the convolutions: of a pass over 1280x720 it takes two thirds with T, three quarters with L. Here
-    each channel is summed up where it lies, by the whole GPU.
+    On a GPU torch's kernel has one thread block for each group, eight for one image, and needs another layout than
+    the convolutions: it takes two thirds of a pass of T over 1280x720, and three quarters of one of L. Here each
+    channel is summed in place, by the whole GPU.
     """
     B, C, H, W = x.shape
     if not x.is_cuda:
@@ -91,6 +99,6 @@ def group_norm(x: Tensor, gain: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, T
     rstd = ((square - mean.square()).clamp_(min=0) + EPS).rsqrt()
     scale = gain * rstd.repeat_interleave(C // GROUPS, dim=1)
     shift = bias - mean.repeat_interleave(C // GROUPS, dim=1) * scale
-    out = torch.empty_like(x)  # in x's precision; scale and shift stay in float32
+    out = torch.empty_like(x)  # in x's dtype, while scale and shift stay in float32
     torch.addcmul(shift[..., None, None], x, scale[..., None, None], out=out)
     return out, mean, rstd

@@ -1,7 +1,7 @@
-"""Which precision a machine computes fastest in, by trying.
+"""The precision in which a machine is fastest, by measurement.
 
-A name does not tell: a CPU may have bfloat16 in its instruction set and emulate it, or have a unit that makes it
-two times faster than float32.
+A CPU's name does not tell: it may list bfloat16 in its instruction set and emulate it, or have a unit that makes
+it twice as fast as float32.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import torch
 from torch import nn
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""The supported precisions by name."""
 
 FASTER_BY = 1.3
-"""bfloat16 must be faster by this much. Machines lie far on either side (0.3 or 2 on CPUs), so that what else runs
-does not decide it."""
+"""Factor by which bfloat16 must be faster to be chosen. Machines are far on either side of it (0.3 or 2 on
+CPUs), so that other load does not decide."""
 
 _TURNS = 5
+"""Measurements of each precision, of which the fastest counts."""
 
 
 @lru_cache
 def fastest_precision(device: torch.device) -> str:
-    """ "bfloat16" where the convolution that the network consists of is faster in it, else "float32"."""
+    """The name of the faster precision for the network's 3x3 convolution: "bfloat16" or "float32"."""
     sides = {name: _convolution(device, dtype) for name, dtype in PRECISIONS.items()}
     seconds = {name: float("inf") for name in sides}
     for _ in range(_TURNS):
@@ -33,9 +35,8 @@ def fastest_precision(device: torch.device) -> str:
 
 
 def _convolution(device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, torch.Tensor]:
-    images = (
-        1 if device.type == "cpu" else 32
-    )  # on a GPU one takes no longer than its launch, in any precision
+    # On a GPU one image takes no longer than its launch, in either precision.
+    images = 1 if device.type == "cpu" else 32
     conv = nn.Conv2d(32, 32, 3, padding=1).to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.ones((images, 32, 256, 256)).to(device, dtype, memory_format=torch.channels_last)
     return conv, x

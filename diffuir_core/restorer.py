@@ -1,4 +1,4 @@
-"""Images in, images out."""
+"""The restorer: uint8 photos in, restored photos out."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .allocator import keep_freed_memory
+from .cuda_graphs import RecordedPasses
 from .diffusion import network_time, start_release
-from .equalise import equalised
+from .equalise import equalise_histogram
+from .memory_plan import SMALLEST_TILE, Plan, available_memory, halved_tiles, is_out_of_memory, plan
 from .norms import ImageStatistics
-from .planning import SMALLEST_TILE, Plan, available_memory, is_out_of_memory, plan, smaller
+from .pixels import Pixels, is_rgb
 from .precision import PRECISIONS, fastest_precision
-from .prepared import PreparedUNet
-from .recording import RecordedPasses
+from .prepared_unet import PreparedUNet
 from .sampling import Predict, ddim, last
 from .schedule import sampling_times
 from .tiling import Tiling
@@ -34,38 +36,41 @@ from .weights import open_weights
 T = TypeVar("T")
 
 BATCH_PIXELS = 2**18
-"""Pixels that go through the network together: what small images need to fill the machine, and no more."""
+"""Most pixels of a batch on a GPU: enough to fill it with small images."""
 
 KEEPING_SHARE = 0.6
-"""Of the memory: an image that needs more is restored without keeping what is freed, which would not fit."""
+"""Share of the available memory above which an image is restored without keeping freed memory."""
 
 
 @dataclass(frozen=True)
 class Restoration:
-    """A restored image and how it came about."""
+    """A restored image, and the tiles it was restored in."""
 
-    pixels: np.ndarray
-    """uint8 (H, W, 3)."""
+    pixels: Pixels
+    """The restored image, uint8 (H, W, 3)."""
     tiling: Tiling | None
-    """The tiles it was restored in; None: whole."""
+    """Its tiles; None if it was restored whole."""
 
 
-Restorations = Callable[[], list[Restoration]]
-"""What waits for images that a device may still be at, and gives them."""
+PendingRestorations = Callable[[], list[Restoration]]
+"""A function that waits for the images of a batch, which a device may still be working on, and returns them."""
 
 
 class Restorer:
     """Restores uint8 photos with one set of weights.
 
-    weights: a file as `load_weights` takes it, None for those that ship. device: "auto" (a GPU where there is
-    one), or a torch device. precision: "float32", "bfloat16", or "auto", the faster of the two here, which is
-    measured; `self.precision` says which it is. steps: DDIM steps, 1 .. 1000. seed: with the image's own content,
-    what its noise is drawn from. tile: side of the tiles that larger images are restored in, a multiple of 16;
-    None for the whole image where it fits into memory, else the largest tiles that do. memory: bytes a restore
-    may take; None for what is free. strength: how much of the change is made, 0 (none) .. 1. equalise: equalise
-    the image's histogram first, as published weights expect of a low-light photo.
+    weights: a file for `load_weights`; None for the weights that ship.
+    device: "auto" (a GPU if there is one) or the name of a torch device.
+    precision: "float32", "bfloat16", or "auto", which measures and takes the faster one.
+    steps: number of DDIM steps, 1 .. 1000.
+    seed: seed of the noise; an image's noise follows from the seed and its own content.
+    tile: side of the tiles of larger images, pixels, a multiple of 16; None for the whole image if it fits into
+        memory, else for the largest tiles that do.
+    memory: bytes that a restore may use; None for the free memory.
+    strength: share of the change that is made, 0 (none) .. 1 (all).
+    equalise: True equalises the image's histogram first, as published weights expect of a low-light photo.
 
-    Raises `UserError` for weights that can't be used, `ValueError` for the other arguments.
+    Raises `UserError` for unusable weights and `ValueError` for another unusable argument.
     """
 
     def __init__(
@@ -103,64 +108,64 @@ class Restorer:
         self.equalise = equalise
         self.variant = opened.model.variant
         self.schedule = opened.schedule.to(self.device)
-        # A convolution rounds otherwise for another number of images. A CPU is filled by one image; on a GPU small
-        # ones go together, always the same number.
+        # Convolutions round differently for another number of images, so each size has one fixed batch size: one
+        # image on a CPU, which it fills; on a GPU as many small ones as `BATCH_PIXELS` allows.
         self.batch_pixels = 0 if self.device.type == "cpu" else BATCH_PIXELS
         times = network_time(self.schedule, torch.tensor(sampling_times(steps)[:-1]))
         self.network = PreparedUNet(opened.model, times, self.device, PRECISIONS[self.precision])
         self._passes = RecordedPasses(self.network) if self.device.type == "cuda" else self.network
 
-    def restore(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """uint8 (H, W, 3) RGB arrays of any sizes -> restored ones of the same shapes, in the same order.
+    def restore(self, images: Sequence[Pixels]) -> list[Pixels]:
+        """Restore uint8 (H, W, 3) RGB arrays of any sizes; returns arrays of the same shapes in the same order.
 
-        The result of each does not depend on the others, bit for bit on one kind of device. Raises
-        `ValueError` for an array that is not uint8 (H, W, 3).
+        A result does not depend on the other images, bit for bit on one kind of device. Raises `ValueError` for an
+        array that is not uint8 (H, W, 3).
         """
         return [restoration.pixels for restoration in self.restorations(images)]
 
-    def restorations(self, images: Sequence[np.ndarray]) -> list[Restoration]:
-        """`restore` that also says how."""
+    def restorations(self, images: Sequence[Pixels]) -> list[Restoration]:
+        """Restore images as `restore` does, and return each with its tiles."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, image in enumerate(images):
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            if not is_rgb(image):
                 raise ValueError(f"an image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
             groups[padded_size(*image.shape[:2])].append(i)
 
-        def begun() -> Iterator[tuple[list[int], Restorations]]:
+        def start_batches() -> Iterator[tuple[list[int], PendingRestorations]]:
             for (height, width), members in groups.items():
-                together = self.together(height, width)
-                for start in range(0, len(members), together):
-                    batch = members[start : start + together]
-                    degraded = [equalised(images[i]) if self.equalise else images[i] for i in batch]
-                    degraded += degraded[-1:] * (together - len(batch))
-                    yield batch, self._restore_group(degraded)
+                size = self.batch_size(height, width)
+                for start in range(0, len(members), size):
+                    batch = members[start : start + size]
+                    degraded = [equalise_histogram(images[i]) if self.equalise else images[i] for i in batch]
+                    degraded += degraded[-1:] * (size - len(batch))
+                    yield batch, self._restore_batch(degraded)
 
         done: dict[int, Restoration] = {}
-        for batch, restored in one_behind(begun()):
-            done.update(zip(batch, restored(), strict=False))
+        for batch, pending in with_lookahead(start_batches()):
+            done.update(zip(batch, pending(), strict=False))
         return [
-            replace(done[i], pixels=part_way(image, done[i].pixels, self.strength))
+            replace(done[i], pixels=interpolate(image, done[i].pixels, self.strength))
             for i, image in enumerate(images)
         ]
 
-    def together(self, height: int, width: int) -> int:
-        """How many images of that size go through the network at once: the most that are worth waiting for."""
+    def batch_size(self, height: int, width: int) -> int:
+        """Number of images of height x width pixels that go through the network at once, always the same."""
         return max(1, self.batch_pixels // math.prod(padded_size(height, width)))
 
-    def having(self, *, seed: int, strength: float, equalise: bool) -> Restorer:
-        """A restorer that shares this one's network and has other settings of a single image."""
+    def with_settings(self, *, seed: int, strength: float, equalise: bool) -> Restorer:
+        """A restorer with other settings of the single image that shares this one's network."""
         other = copy.copy(self)
         other.seed, other.strength, other.equalise = seed, strength, equalise
         return other
 
     def plan(self, height: int, width: int) -> Plan:
-        """How an image of that size would be restored now: whole or in tiles, and what it takes of memory."""
+        """The way an image of height x width pixels would be restored now: its tiles and its memory."""
         itemsize = PRECISIONS[self.precision].itemsize
         memory = available_memory(self.device) if self.memory is None else self.memory
         return plan(self.variant, height, width, itemsize, memory, self.tile)
 
-    def _restore_group(self, images: Sequence[np.ndarray]) -> Restorations:
-        """Images of one padded size; out of memory, one by one, then in smaller tiles."""
+    def _restore_batch(self, images: Sequence[Pixels]) -> PendingRestorations:
+        """Restore images of one padded size; if memory runs out, one by one and then in smaller tiles."""
         height, width = images[0].shape[:2]
         plan = self.plan(height, width)
         tiling = plan.tiling
@@ -171,78 +176,78 @@ class Restorer:
             if restored is not None:
                 return restored
         if len(images) > 1:
-            each = [self._restore_group([image]) for image in images]
-            return lambda: [restored()[0] for restored in each]
+            each = [self._restore_batch([image]) for image in images]
+            return lambda: [pending()[0] for pending in each]
         while True:
             if tiling is not None:
                 restored = _unless_out_of_memory(partial(self._restore_in_tiles, images[0], tiling))
                 if restored is not None:
                     return restored
-            tiling = smaller(height, width, tiling)
+            tiling = halved_tiles(height, width, tiling)
 
     @torch.inference_mode()
-    def _restore_whole(self, images: Sequence[np.ndarray]) -> Restorations:
-        """Images of one padded size, each at once."""
+    def _restore_whole(self, images: Sequence[Pixels]) -> PendingRestorations:
+        """Restore images of one padded size as a batch, without tiles."""
         sizes = [image.shape[:2] for image in images]
 
         def stacked(tensors: Iterable[Tensor]) -> Tensor:
-            """Tensors of `sizes`, each (3, H, W), reflected up to the padded size they share."""
+            """A batch of tensors of `sizes`, each (3, H, W), padded by reflection to one size."""
             return torch.stack([pad_to_multiple(tensor) for tensor in tensors])
 
         def predict(image: Tensor, step: int, t: int) -> Tensor:
-            # Each step reflects the image it has, as the network does with an image by itself.
+            # Each step pads its own image, as the network does with a single one.
             if any(size != image.shape[-2:] for size in sizes):
                 image = stacked(one[:, :h, :w] for one, (h, w) in zip(image, sizes, strict=True))
-            return self._passes(image, seen, step).clamp_(-1.0, 1.0)
+            return self._passes(image, condition, step).clamp_(-1.0, 1.0)
 
         degraded = stacked(as_signal(image, self.device) for image in images)
         noise = stacked(to_device(content_noise(image, self.seed)[0], self.device) for image in images)
-        seen = self.network.see(self.schedule.implicit(degraded))
+        condition = self.network.condition_features(self.schedule.implicit_condition(degraded))
         restored = self._sample(predict, degraded, noise)
         return lambda: [
             Restoration(level[:h, :w], None) for level, (h, w) in zip(restored(), sizes, strict=True)
         ]
 
     @torch.inference_mode()
-    def _restore_in_tiles(self, image: np.ndarray, tiling: Tiling) -> Restorations:
-        """One image, in tiles."""
+    def _restore_in_tiles(self, image: Pixels, tiling: Tiling) -> PendingRestorations:
+        """Restore one image in tiles."""
         degraded = as_signal(image, self.device)[None]
-        condition = self.schedule.implicit(degraded)
+        condition = self.schedule.implicit_condition(degraded)
 
         def predict(image: Tensor, step: int, t: int) -> Tensor:
             statistics = ImageStatistics()
 
-            def of_tile(rows: slice, columns: slice) -> Tensor:
-                seen = self.network.see(condition[..., rows, columns])
-                return self.network(image[..., rows, columns], seen, step, statistics)
+            def predict_tile(rows: slice, columns: slice) -> Tensor:
+                features = self.network.condition_features(condition[..., rows, columns])
+                return self.network(image[..., rows, columns], features, step, statistics)
 
             for window in tiling.edge_to_edge.windows:
-                of_tile(*window)
+                predict_tile(*window)
             statistics.gathering = False
-            return tiling.blend(of_tile, image).clamp_(-1.0, 1.0)
+            return tiling.blend(predict_tile, image).clamp_(-1.0, 1.0)
 
         noise = to_device(content_noise(image, self.seed), self.device)
         restored = self._sample(predict, degraded, noise)
         return lambda: [Restoration(level, tiling) for level in restored()]
 
-    def _sample(self, predict: Predict, degraded: Tensor, noise: Tensor) -> Callable[[], np.ndarray]:
-        """What gives the uint8 (B, H, W, 3) once they are there."""
+    def _sample(self, predict: Predict, degraded: Tensor, noise: Tensor) -> Callable[[], NDArray[np.uint8]]:
+        """Start the sampling; the function returned waits for its end and returns uint8 (B, H, W, 3)."""
         start = start_release(self.schedule, degraded, noise)
         image = last(ddim(predict, self.schedule, start, degraded, self.steps))
         return to_cpu(((image + 1.0) * 127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1))
 
 
-def one_behind(begun: Iterable[T]) -> Iterator[T]:
-    """The same, each once the next one is begun: a GPU is not kept waiting for the noise of the next."""
+def with_lookahead(items: Iterable[T]) -> Iterator[T]:
+    """Yield each item after the next one has been taken, so that a GPU has work while the next noise is drawn."""
     held: list[T] = []
-    for one in begun:
+    for item in items:
         yield from held
-        held = [one]
+        held = [item]
     yield from held
 
 
-def _unless_out_of_memory(run: Callable[[], Restorations]) -> Restorations | None:
-    """What `run` returns, or None where memory ran out; what it held is free again when this returns."""
+def _unless_out_of_memory(run: Callable[[], PendingRestorations]) -> PendingRestorations | None:
+    """The result of `run`, or None if memory ran out; by then the memory that it held is free again."""
     try:
         return run()
     except (MemoryError, RuntimeError) as error:
@@ -251,26 +256,26 @@ def _unless_out_of_memory(run: Callable[[], Restorations]) -> Restorations | Non
     return None
 
 
-def part_way(original: np.ndarray, restored: np.ndarray, strength: float) -> np.ndarray:
-    """The uint8 image that lies `strength` of the way from the one to the other."""
+def interpolate(original: Pixels, restored: Pixels, strength: float) -> Pixels:
+    """The uint8 image that is `strength` of the way from `original` (0) to `restored` (1)."""
     if strength == 1:
         return restored
     change = restored.astype(np.float32) - original
     return np.rint(original + np.float32(strength) * change).astype(np.uint8)
 
 
-def as_signal(image: np.ndarray, device: torch.device) -> Tensor:
-    """uint8 (H, W, 3) -> float32 (3, H, W) in [-1, 1] on `device`."""
-    # Writable, because torch warns of what it could write to and never does here.
-    pixels = to_device(torch.from_numpy(np.require(image, requirements=["C", "W"])), device)
-    return pixels.permute(2, 0, 1).float() / 255.0 * 2.0 - 1.0
+def as_signal(pixels: Pixels, device: torch.device) -> Tensor:
+    """uint8 (..., H, W, 3), an image or a batch -> float32 (..., 3, H, W) in [-1, 1] on `device`, channels
+    last."""
+    # Writable, because torch warns about read-only arrays, even if they are only read.
+    levels = to_device(torch.from_numpy(np.require(pixels, requirements=["C", "W"])), device)
+    return levels.movedim(-1, -3).float() / 127.5 - 1.0
 
 
-def content_noise(image: np.ndarray, seed: int) -> Tensor:
-    """The (1, 3, H, W) standard normal draw that belongs to this image under this seed.
+def content_noise(image: Pixels, seed: int) -> Tensor:
+    """The standard normal draw of an image under a seed, (1, 3, H, W) float32.
 
-    Drawn on the CPU from a hash of (seed, shape, pixels): the same wherever and with whatever the image is
-    restored.
+    Drawn on the CPU from a hash of (seed, shape, pixels), so that it is the same on any machine and in any batch.
     """
     digest = hashlib.blake2b(f"{seed}:{image.shape}".encode(), digest_size=8)
     digest.update(np.ascontiguousarray(image).data)

@@ -14,11 +14,13 @@ from .diffusion import Network, ddim_step, ddpm_step, predict_residual, start_pa
 from .schedule import Schedule, T, sampling_times
 
 Start = Callable[[Schedule, Tensor, Tensor], Tensor]
+"""The schedule, I_in and a standard normal draw -> the starting point, (B, 3, H, W)."""
 
 Predict = Callable[[Tensor, int, int], Tensor]
 """I_t, the number of the step from 0, its time t -> the residual, clipped to [-1, 1]."""
 
 STARTS: dict[str, Start] = {"release": start_release, "paper": start_paper}
+"""The starting points by name: the published code's and Algorithm 2's."""
 
 
 @overload
@@ -54,15 +56,15 @@ def sample(
 ) -> Tensor | list[Tensor]:
     """Restore by DDIM (Algorithm 2 with Eq. 8) in `steps` passes of the network.
 
-    degraded: (B, 3, H, W) float in [0, 1]. noise: (B, 3, H, W) standard normal, drawn where None. schedule: the
-    released one where None. start: "release" (0.1 eps) or "paper" (beta_bar_T eps).
+    degraded: (B, 3, H, W) float in [0, 1]. noise: (B, 3, H, W) standard normal; None draws it. schedule: None for
+    the published one. start: "release" (0.1 eps) or "paper" (beta_bar_T eps).
 
-    Returns the restored (B, 3, H, W) in [0, 1]; with `trajectory` the list of the image after each step, not
-    clipped but for the last. Raises `ValueError` for steps outside 1 .. 1000 or another start.
+    Returns the restored images, (B, 3, H, W) in [0, 1]; with `trajectory` the list of the images after each step,
+    of which only the last is clipped to [0, 1]. Raises `ValueError` for steps outside 1 .. 1000 or another start.
     """
     schedule, noise, degraded = _prepare(degraded, noise, schedule)
     if start not in STARTS:
-        raise ValueError(f"no starting point {start!r}: choose one of {', '.join(STARTS)}")
+        raise ValueError(f"there is no starting point {start!r}: choose one of {', '.join(STARTS)}")
 
     def predict(image: Tensor, step: int, t: int) -> Tensor:
         return predict_residual(model, schedule, image, degraded, t)
@@ -75,7 +77,10 @@ def sample(
 def ddim(
     predict: Predict, schedule: Schedule, image: Tensor, degraded: Tensor, steps: int
 ) -> Iterator[Tensor]:
-    """The image after each of `steps` DDIM steps from `image`, the starting point, (B, 3, H, W) in [-1, 1]."""
+    """Yield the image after each of `steps` DDIM steps, (B, 3, H, W), scaled to [-1, 1].
+
+    image: the starting point. degraded: I_in, (B, 3, H, W) in [-1, 1].
+    """
     for step, (t, t_next) in enumerate(itertools.pairwise(sampling_times(steps))):
         residual = predict(image, step, t)
         image = ddim_step(schedule, image, degraded, residual, t, t_next)
@@ -83,7 +88,7 @@ def ddim(
 
 
 def last(images: Iterable[Tensor]) -> Tensor:
-    """The last of `images`, the others forgotten as they come."""
+    """The last of `images`; the earlier ones are not kept."""
     return deque(images, maxlen=1)[0]
 
 
@@ -97,8 +102,9 @@ def sample_ddpm(
 ) -> Tensor:
     """Restore by all 1000 ancestral steps of Eq. 6 and 7, from the paper's starting point.
 
-    degraded: (B, 3, H, W) float in [0, 1]. noise: the first draw, (B, 3, H, W); later ones come from `generator`
-    (torch's global one where None). Returns (B, 3, H, W) in [0, 1].
+    degraded: (B, 3, H, W) float in [0, 1]. noise: the starting point's draw, (B, 3, H, W); None draws it.
+    generator: the source of each step's noise, on the CPU; None for torch's global one. Returns (B, 3, H, W) in
+    [0, 1].
     """
     schedule, noise, degraded = _prepare(degraded, noise, schedule)
     image = start_paper(schedule, degraded, noise)

@@ -1,8 +1,8 @@
-"""Large images in overlapping tiles, blended where they meet.
+"""Overlapping tiles of a large image, blended at their borders.
 
-GroupNorm and both attentions look at all they are given, so a tile is an approximation of the whole image; the
-norms of all tiles share its statistics (norms.py). What is blended is the residual of every sampling step, not the
-restored tiles: each step starts all tiles from one image, and a tile cannot drift away from its neighbours.
+GroupNorm and both attentions depend on their whole input, so tiles approximate the whole image; the norms of all
+tiles share its statistics (norms.py). Tiles are blended in the residual of every sampling step, not in the result:
+each step starts all tiles from one image, so that no tile drifts away from its neighbours.
 """
 
 from __future__ import annotations
@@ -15,21 +15,25 @@ import torch
 from torch import Tensor
 
 GRID = 8
-"""Tiles start at multiples of this: where the network's three halvings fall as they do in the whole image."""
+"""Tiles start at multiples of this, in pixels, so that the network's three halvings fall as in the whole image."""
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """Square tiles over an image. height, width: of the image; tile: side; overlap: of neighbours, at least.
+    """Square tiles over an image.
 
-    All in pixels. Raises `ValueError` for a tile that is not a multiple of 16, or an overlap that is not one of
-    8 or is more than half of it.
+    Raises `ValueError` for a tile that is not a multiple of 16, or an overlap that is not a multiple of 8 or is
+    more than half a tile.
     """
 
     height: int
+    """Height of the image, pixels."""
     width: int
+    """Width of the image, pixels."""
     tile: int
+    """Side of a tile, pixels."""
     overlap: int
+    """Least overlap of neighbouring tiles, pixels."""
 
     def __post_init__(self) -> None:
         if self.tile < 16 or self.tile % 16:
@@ -41,13 +45,13 @@ class Tiling:
 
     @property
     def windows(self) -> list[tuple[slice, slice]]:
-        """The rows and columns of each tile, which together cover the image."""
+        """The rows and columns of each tile; together the tiles cover the image."""
         rows, columns = (_spans(side, self.tile, self.overlap) for side in (self.height, self.width))
         return [(row, column) for row in rows for column in columns]
 
     @property
     def edge_to_edge(self) -> Tiling:
-        """Tiles of the same side that overlap no more than they must to cover the image."""
+        """The fewest tiles of the same side that cover the image."""
         return replace(self, overlap=0)
 
     def __len__(self) -> int:
@@ -57,9 +61,9 @@ class Tiling:
         return f"{len(self)} tiles of {self.tile} pixels that overlap by {self.overlap} or more"
 
     def blend(self, predict: Callable[[slice, slice], Tensor], like: Tensor) -> Tensor:
-        """What `predict` gives for each window, (B, C, h, w), as one (B, C, H, W) in the shape of `like`.
+        """Blend the (B, C, h, w) tiles that `predict` returns for the windows into a (B, C, H, W) like `like`.
 
-        A pixel is the mean of the tiles it lies in, each weighed by how deep inside that tile it is.
+        A pixel is the mean of the tiles that it lies in, weighted by its distance from the tiles' borders.
         """
         total = torch.zeros_like(like)
         weights = like.new_zeros((self.height, self.width))
@@ -71,7 +75,7 @@ class Tiling:
         return total.div_(weights)
 
     def _weight(self, span: slice, side: int) -> Tensor:
-        """(span,) weights in (0, 1]: a raised cosine over the overlap at each end that is not the image's own."""
+        """Weights of a span, (length,) in (0, 1]: a raised cosine over its overlaps, 1 at the image's edges."""
         length = span.stop - span.start
         weight = torch.ones(length, dtype=torch.float64)
         if self.overlap:
@@ -84,7 +88,7 @@ class Tiling:
 
 
 def _spans(side: int, tile: int, overlap: int) -> list[slice]:
-    """The fewest spans of `tile` that cover `side` and overlap by at least `overlap`, spread evenly."""
+    """The fewest evenly spread spans of `tile` pixels that cover `side` and overlap by at least `overlap`."""
     if side <= tile:
         return [slice(0, side)]
     last = math.ceil((side - tile) / GRID)

@@ -1,7 +1,7 @@
 """The U-Net that predicts the residual: concat(I_t, I_in) and a time in, I_res out.
 
 Parameter names are those of the published checkpoints. Activations stay channels-last throughout: in that
-layout an image (B, C, H, W) read as tokens (B, H W, C) is a view, so the convolutions, the channel norm and both
+layout an image (B, C, H, W) seen as tokens (B, H W, C) is a view, so convolutions, channel norm and both
 attentions share one memory order and nothing is copied between them.
 """
 
@@ -18,11 +18,15 @@ from torch import Tensor, nn
 from .variants import Variant, variant
 
 HEADS = 4
+"""Heads of both attentions."""
 HEAD_DIM = 32
+"""Features of a head."""
 GROUPS = 8
+"""Groups of every group norm."""
 EPS = 1e-5
+"""Added to the variance in every normalisation."""
 MULTIPLE = 16
-"""Height and width are padded to a multiple of this: four levels, three of which halve, and one to spare."""
+"""Height and width are padded to a multiple of this, in pixels. The three halvings need 8; 16 is as published."""
 
 
 def build(name: str) -> UNet:
@@ -61,7 +65,7 @@ class Block(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two blocks beside a shortcut; the time embedding (B, 4 dim) moves and scales the first one's output."""
+    """Two blocks and a shortcut; the time embedding (B, 4 dim) gives the scale and shift of the first block."""
 
     def __init__(self, dim_in: int, dim_out: int, time_dim: int) -> None:
         super().__init__()
@@ -106,11 +110,11 @@ class LinearAttention(nn.Module):
         H, W = x.shape[-2:]
         q, k, v = as_tokens(self.to_qkv(x)).chunk(3, dim=-1)
         q = q.unflatten(-1, (HEADS, HEAD_DIM)).softmax(dim=-1).flatten(-2)
-        # All heads in one product; what one head's k makes of another's v is masked away. Four times the
-        # arithmetic on a 128 x 128 context costs less than taking the heads apart in memory.
+        # All heads in one product; products of one head's k with another's v are masked out. Four times the
+        # arithmetic on a 128 x 128 context costs less than separating the heads in memory.
         context = (k.softmax(dim=-2).transpose(-1, -2) @ v) * self.own_head
         project, norm = cast(nn.Conv2d, self.to_out[0]), self.to_out[1]
-        # q (context W) instead of (q context) W: the projection meets the small context, not the image.
+        # q (context W) instead of (q context) W: the projection is applied to the small context, not the image.
         merged = context @ project.weight.flatten(1).T * (HEAD_DIM**-0.5 / (H * W))
         return norm(as_image(q @ merged + project.bias, H, W))
 
@@ -179,8 +183,10 @@ class SinusoidalEmbedding(nn.Module):
 
 
 class UNet(nn.Module):
-    """forward(x, time): x (B, 6, H, W) float = concat(I_t, I_in) in [-1, 1], any H, W >= 1; time (B,) float,
-    alpha_bar_t * 1000; returns the residual I_res, (B, 3, H, W) in x's dtype (autocast's, under autocast).
+    """The network, which predicts I_res from I_t, I_in and the time.
+
+    forward(x, time): x (B, 6, H, W) float = concat(I_t, I_in), I_in in [-1, 1], any H, W >= 1; time (B,) float,
+    alpha_bar_t * 1000. Returns I_res, (B, 3, H, W), in x's dtype, or in autocast's.
     """
 
     def __init__(self, size: Variant) -> None:
@@ -236,9 +242,10 @@ class UNet(nn.Module):
         return self.residual(_in_float32(self.init_conv, x), self.time_mlp(time))[..., :H, :W]
 
     def residual(self, first: Tensor, time: object) -> Tensor:
-        """What follows the first convolution's (B, dim, H, W), H and W multiples of 16.
+        """I_res, (B, 3, H, W), from the first convolution's output (B, dim, H, W), H and W multiples of 16.
 
-        time: its embedding (B, 4 dim), or what else the residual blocks take for it.
+        time: its embedding (B, 4 dim), or the argument that replaced residual blocks take instead
+        (`prepared_unet.py`).
         """
         x = first
         skips: list[Tensor] = []
@@ -260,7 +267,10 @@ class UNet(nn.Module):
 
 
 def _in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """conv(x), by autocast only in what it hands on: black is -1, where bfloat16 is half a grey level apart."""
+    """conv(x) in float32, with only the result in autocast's dtype.
+
+    Black is -1, where neighbouring bfloat16 values are half a grey level apart.
+    """
     device = x.device.type
     if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return conv(x)
@@ -269,9 +279,9 @@ def _in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def pad_to_multiple(x: Tensor) -> Tensor:
-    """`x` reflected at its right and bottom edge until height and width are multiples of 16.
+    """Pad `x`, (..., H, W), by reflection at its right and bottom edges to multiples of 16.
 
-    An edge shorter than the padding is reflected again and again, so that a 1-pixel image works too.
+    An image smaller than its padding is reflected repeatedly, so that 1-pixel images work too.
     """
     for axis, padded in zip((-2, -1), padded_size(*x.shape[-2:]), strict=True):
         size = x.shape[axis]
@@ -281,12 +291,12 @@ def pad_to_multiple(x: Tensor) -> Tensor:
 
 
 def padded_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width up to the next multiple of 16."""
+    """Height and width rounded up to multiples of 16, in pixels."""
     return math.ceil(height / MULTIPLE) * MULTIPLE, math.ceil(width / MULTIPLE) * MULTIPLE
 
 
 def reflected_indices(size: int, padded: int, device: torch.device) -> Tensor:
-    """0 .. size-1 and then back and forth (the edge pixel not repeated), `padded` indices in all."""
+    """Indices 0 .. size-1, then back and forth without repeating the edge pixel: (padded,) int64."""
     period = max(2 * (size - 1), 1)
     ramp = torch.arange(padded, device=device) % period
     return torch.minimum(ramp, period - ramp) if size > 1 else torch.zeros_like(ramp)

@@ -9,16 +9,18 @@ from .errors import UserError
 
 @dataclass(frozen=True)
 class Variant:
-    """A size: `dim` is the width of the first level (C in the paper), `multipliers` those of the next four.
-
-    `parameters` is the exact count; `gflop_256` what one 256x256 pass costs by PyTorch's own counter.
-    """
+    """One size of the network."""
 
     name: str
+    """"T", "S", "B" or "L"."""
     dim: int
+    """Channels of the first level (C in the paper)."""
     multipliers: tuple[int, int, int, int]
+    """Channels of the next four levels, as multiples of `dim`."""
     parameters: int
+    """Exact number of parameters."""
     gflop_256: float
+    """Cost of one 256x256 pass in GFLOP, by PyTorch's own counter."""
 
 
 VARIANTS = {
@@ -33,8 +35,8 @@ VARIANTS = {
 
 
 def variant(name: str) -> Variant:
-    """The variant of that name ("T", "S", "B" or "L"); raises `UserError` for any other."""
+    """The variant called `name` ("T", "S", "B" or "L"); raises `UserError` for any other name."""
     try:
         return VARIANTS[name]
     except KeyError:
-        raise UserError(f"no variant {name!r}: choose one of {', '.join(VARIANTS)}") from None
+        raise UserError(f"there is no variant {name!r}: choose one of {', '.join(VARIANTS)}") from None

@@ -1,15 +1,15 @@
-"""Weights on disk: safetensors whose header says what they are, and the release's `.pt` checkpoints.
+"""Weights files: safetensors with a header of ours, and the published `.pt` checkpoints.
 
-The safetensors header (`__metadata__`, text to text) carries JSON under these keys:
+The safetensors header (`__metadata__`, text to text) has these keys, with JSON from `schedule` on:
 
 | key             | value                                                                      |
 |-----------------|----------------------------------------------------------------------------|
 | `format`        | "diffuir/1"                                                                |
 | `variant`       | "T", "S", "B" or "L"                                                       |
-| `schedule`      | {"name": "release", "delta_end": 0.0018, "condition": "full"}; files made  |
-|                 | before there were others have no condition, which means the full one       |
-| `recipe`        | how they were trained: settings, steps, data                               |
-| `preprocessing` | per task what is done to the degraded image first, {} where nothing is     |
+| `schedule`      | {"name": "release", "delta_end": 0.0018, "condition": "full"}; older files |
+|                 | have no condition, which means "full"                                      |
+| `recipe`        | the training: settings, steps, data                                        |
+| `preprocessing` | task -> preprocessing of the degraded image; {} for none                   |
 """
 
 from __future__ import annotations
@@ -37,33 +37,40 @@ from .variants import VARIANTS
 FORMAT = "diffuir/1"
 
 RELEASE_PREFIX = "ema_model.model.unet0."
-"""Where the published trainer keeps the averaged weights, inside the checkpoint's "ema"."""
+"""Prefix of the averaged weights' names in the "ema" part of a published checkpoint."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A loaded network with what its file says about it."""
+    """The contents of a weights file: the network, and what the header records about it."""
 
     model: UNet
+    """The network, in eval mode on the CPU, without gradients."""
     schedule: Schedule
+    """The schedule it was trained with."""
     recipe: dict[str, Any] = field(default_factory=dict)
+    """Settings, steps and data of the training."""
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    """Preprocessing of the degraded image by task, such as {"low_light": "equalise"}."""
 
 
 def load_weights(path: str | os.PathLike[str] | None = None) -> UNet:
-    """The network of a weights file, in eval mode on the CPU; the shipped one where `path` is None.
+    """Load the network of a weights file, in eval mode on the CPU; None loads the weights that ship.
 
-    Takes a safetensors file of ours or a release `.pt` (its averaged weights). The variant is inferred from the
-    shapes and every parameter must be there. Raises `UserError` for a missing, truncated or foreign file.
+    path: a safetensors file written by `save_weights`, or a published `.pt`, of which the averaged weights are
+    taken. The variant is inferred from the shapes, and every parameter must be present. Raises `UserError` for a
+    missing, truncated or foreign file.
     """
     return open_weights(path).model
 
 
 def open_weights(path: str | os.PathLike[str] | None = None) -> Weights:
-    """`load_weights` with the schedule, recipe and preprocessing of the file."""
+    """Load the network as `load_weights` does, with its schedule, recipe and preprocessing."""
     file = PRETRAINED if path is None else Path(path)
     if not file.is_file():
-        raise UserError(f"no weights file at {file}: give a .safetensors file of ours or a release .pt")
+        raise UserError(
+            f"there is no weights file at {file}: give a .safetensors file of ours or a published .pt"
+        )
     if zipfile.is_zipfile(file) or file.suffix in (".pt", ".pth", ".ckpt"):
         return _open_release(file)
     return _open_safetensors(file)
@@ -76,7 +83,7 @@ def save_weights(
     recipe: dict[str, Any] | None = None,
     preprocessing: dict[str, Any] | None = None,
 ) -> None:
-    """Write `model` as float32 safetensors with its header, under a temporary name that is then renamed."""
+    """Write `model` as float32 safetensors with its header, to a temporary name that is then renamed to `path`."""
     header = {
         "format": FORMAT,
         "variant": model.variant.name,
@@ -97,9 +104,13 @@ def _open_safetensors(file: Path) -> Weights:
             header = opened.metadata() or {}
             state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is not a readable safetensors file ({error}): is it truncated?") from error
+        raise UserError(
+            f"{file} is not a readable safetensors file ({error}): it may be truncated, copy it again"
+        ) from error
     if header.get("format") != FORMAT:
-        raise UserError(f"{file} is a safetensors file, but not weights of DiffUIR (no {FORMAT!r} header)")
+        raise UserError(
+            f"{file} is a safetensors file, but not weights of DiffUIR (it has no {FORMAT!r} header)"
+        )
     try:
         recorded = json.loads(header["schedule"])
         recipe, preprocessing = json.loads(header["recipe"]), json.loads(header["preprocessing"])
@@ -119,14 +130,14 @@ def _open_release(file: Path) -> Weights:
     if not isinstance(ema, dict):
         raise UserError(f"{file} is not a DiffUIR release checkpoint: it holds no averaged weights ('ema')")
     state = {k.removeprefix(RELEASE_PREFIX): v for k, v in ema.items() if k.startswith(RELEASE_PREFIX)}
-    # The last increment is what tells one published schedule from another (FoundIR's is 1.4e-3).
+    # Published schedules differ in the last increment only (FoundIR's is 1.4e-3).
     delta = ema.get("ema_model.delta")
     schedule = Schedule.release(float(delta[-1])) if isinstance(delta, Tensor) else Schedule.release()
     return Weights(_network(file, state), schedule, recipe={"source": "release", "file": file.name})
 
 
 def _network(file: Path, state: dict[str, Tensor]) -> UNet:
-    """The variant whose parameters have just these names and shapes, filled with them."""
+    """The network of the variant whose parameters have exactly these names and shapes, filled with them."""
     shapes = {key: tuple(value.shape) for key, value in state.items() if isinstance(value, Tensor)}
     for name in VARIANTS:
         with torch.device("meta"):
@@ -137,7 +148,7 @@ def _network(file: Path, state: dict[str, Tensor]) -> UNet:
     else:
         raise UserError(
             f"{file} holds {len(shapes)} tensors that fit none of the variants {', '.join(VARIANTS)}: "
-            "it is incomplete or of another model"
+            "it is incomplete or belongs to another model"
         )
     if not all(bool(value.isfinite().all()) for value in state.values()):
         raise UserError(f"{file} holds values that are not finite numbers: the file is damaged")

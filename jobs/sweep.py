@@ -1,4 +1,4 @@
-"""Sweep on the Ray cluster that runs this: takes what `diffuir sweep` takes, and exits with its codes.
+"""Sweep on the Ray cluster that runs this: takes the arguments of `diffuir sweep`, and exits with its codes.
 
     ray job submit --address http://HEAD:8265 --working-dir . --runtime-env jobs/runtime-env.yaml \
         -- python jobs/sweep.py jobs/sweep-delta.yaml train.storage=s3://bucket/runs \

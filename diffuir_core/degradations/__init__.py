@@ -1,28 +1,34 @@
-"""Rain, snow, haze, low light and blur made from a clean photo, each a pure function of photo and seed."""
+"""Synthetic rain, snow, haze, low light and blur, each a pure function of a clean photo and a seed.
+
+diffuir_core/README.md shows how to add one.
+"""
 
 from collections.abc import Callable, Mapping
 
-from ._fields import Photo
+from ..pixels import Pixels
 from .blur import BlurParams, blur
 from .haze import HazeParams, haze
 from .low_light import LowLightParams, low_light
 from .rain import RainParams, StreakLayer, rain
 from .snow import FlakeLayer, SnowParams, snow
 
-TASKS: tuple[str, ...] = ("haze", "rain", "snow", "low_light", "blur")
-DEGRADATIONS: Mapping[str, Callable[[Photo, int], Photo]] = {
+DEGRADATIONS: Mapping[str, Callable[[Pixels, int], Pixels]] = {
     "haze": haze,
     "rain": rain,
     "snow": snow,
     "low_light": low_light,
     "blur": blur,
 }
+"""Task -> its degradation, a function of a clean photo and a seed."""
+TASKS: tuple[str, ...] = tuple(DEGRADATIONS)
+"""The tasks, in the order of tables and mixtures."""
 
 
-def degrade(task: str, clean: Photo, seed: int) -> Photo:
-    """`clean`, uint8 (H, W, 3) RGB, degraded by one of TASKS with parameters drawn from seed >= 0.
+def degrade(task: str, clean: Pixels, seed: int) -> Pixels:
+    """Degrade a photo with parameters drawn from `seed`; the same arguments give the same bytes.
 
-    ValueError for an unknown task, or if `clean` is no such photo.
+    task: one of TASKS. clean: uint8 (H, W, 3) RGB. seed: >= 0. Returns uint8 (H, W, 3). Raises ValueError for an
+    unknown task or another array.
     """
     if task not in DEGRADATIONS:
         raise ValueError(f"there is no degradation {task!r}; choose one of {', '.join(TASKS)}")

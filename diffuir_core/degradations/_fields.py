@@ -1,7 +1,7 @@
-"""What the five degradations share: checks, random fields, lines drawn between pixels, and the sRGB curve.
+"""Building blocks of the degradations: checks, seeded generators, random fields, points between pixels, sRGB.
 
-Everything is NumPy on one thread, so the same seed gives the same bytes whatever PyTorch's generator or the
-number of threads is.
+All of it is NumPy on one thread, so that a seed gives the same bytes whatever the state of PyTorch's generator
+or the number of threads.
 """
 
 from collections.abc import Iterable
@@ -11,28 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Photo = NDArray[np.uint8]
-Field = NDArray[np.float32]
+from ..pixels import Pixels, is_rgb
 
-# The curve back to 8 bits is a table over sqrt(linear): dense where the curve is steep, within 0.01 grey levels.
+Field = NDArray[np.float32]
+"""A picture of real numbers: float32 (H, W) or (H, W, 3)."""
+
+# The curve from linear light to sRGB is a table over sqrt(linear): dense where the curve is steep, and exact to
+# 0.01 grey levels.
 _CURVE_STEPS = 1 << 15
 
 NEARLY_NONE = 0.15
-"""Share of draws that hardly spoil the photo: who restores blind must learn to leave a good photo alone."""
+"""Share of random draws, in each degradation, that hardly change the photo.
+
+A network that isn't told the task learns from them to leave good photos alone.
+"""
 
 
-def check_photo(clean: Any) -> Photo:
-    """The photo itself if it is uint8 of shape (H, W, 3) with H, W >= 1; else ValueError."""
-    if not isinstance(clean, np.ndarray) or clean.dtype != np.uint8 or clean.ndim != 3 or clean.shape[2] != 3:
-        got = f"{clean.dtype} {clean.shape}" if isinstance(clean, np.ndarray) else type(clean).__name__
-        raise ValueError(f"a photo must be a uint8 array of shape (H, W, 3), not {got}")
-    if 0 in clean.shape:
-        raise ValueError(f"a photo must have at least one pixel, not shape {clean.shape}")
+def check_photo(clean: Any) -> Pixels:
+    """Return `clean` if it is uint8 of shape (H, W, 3) with H, W >= 1; raise ValueError otherwise."""
+    if not is_rgb(clean):
+        actual = f"{clean.dtype} {clean.shape}" if isinstance(clean, np.ndarray) else type(clean).__name__
+        raise ValueError(
+            f"a photo must be a uint8 array of shape (H, W, 3) with at least one pixel, not {actual}"
+        )
     return clean
 
 
 def require_range(owner: object, name: str, low: float, high: float) -> None:
-    """ValueError unless low <= owner.name <= high; for a tuple, each of its values."""
+    """Raise ValueError unless low <= owner.name <= high; for a tuple, each of its values is checked."""
     value = getattr(owner, name)
     for item in value if isinstance(value, tuple) else (value,):
         if not low <= item <= high:
@@ -40,32 +46,32 @@ def require_range(owner: object, name: str, low: float, high: float) -> None:
 
 
 def generators(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
-    """(for the parameters, for the picture): two independent streams of one seed >= 0.
+    """Two independent generators from one seed >= 0: one for the parameters, one for the picture.
 
-    Drawing other parameters, or giving them, leaves the stream that paints the picture as it is.
+    So the picture's randomness stays the same if parameters are given or drawn differently.
     """
     return np.random.default_rng((seed, 0)), np.random.default_rng((seed, 1))
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """One number in [low, high], uniform in its logarithm."""
+    """Draw a number in [low, high] whose logarithm is uniform."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def to_photo(levels: Field) -> Photo:
-    """Grey levels in [0, 255], any float -> uint8, rounded and clipped."""
-    rounded: Photo = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+def to_photo(levels: Field) -> Pixels:
+    """Round float grey levels to uint8, clipped to [0, 255]."""
+    rounded: Pixels = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
     return rounded
 
 
 def resize(field: Field, height: int, width: int) -> Field:
-    """(h, w) float32 -> (height, width) float32, bilinear, antialiased when it shrinks."""
+    """Resize a (h, w) field to (height, width), bilinear, with antialiasing when it shrinks."""
     picture = Image.fromarray(np.ascontiguousarray(field, dtype=np.float32))
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32)
 
 
 def smooth_field(rng: np.random.Generator, height: int, width: int, cells: float) -> Field:
-    """(height, width) float32 in [0, 1]: noise of about `cells` bumps along the longer side."""
+    """Smooth noise, (height, width) float32 in [0, 1], with about `cells` bumps along the longer side."""
     longer = max(height, width)
     rows = max(2, round(cells * height / longer) + 1)
     columns = max(2, round(cells * width / longer) + 1)
@@ -75,7 +81,7 @@ def smooth_field(rng: np.random.Generator, height: int, width: int, cells: float
 
 
 def gaussian_blur(field: Field, sigma: float) -> Field:
-    """(H, W) float32 blurred by a Gaussian of `sigma` pixels, edges replicated; under 0.2 nothing changes."""
+    """Blur a (H, W) field by a Gaussian of `sigma` pixels, edges replicated; a sigma below 0.2 changes nothing."""
     if sigma < 0.2:
         return field
     radius = max(1, int(np.ceil(2.5 * sigma)))
@@ -93,9 +99,10 @@ def gaussian_blur(field: Field, sigma: float) -> Field:
 
 
 def splat(height: int, width: int, y: NDArray[Any], x: NDArray[Any], weight: NDArray[Any]) -> Field:
-    """(height, width) float32: `weight` of each point (y, x), in pixels, shared by its four neighbours.
+    """Draw points between pixels: (height, width) float32.
 
-    Points outside fall off the picture. Arrays of any one shape.
+    y, x: the points' positions, pixels. weight: their brightness, which is shared by the four pixels around each.
+    All three have one shape, any. Points outside the picture are dropped.
     """
     inside = (y > -1) & (y < height) & (x > -1) & (x < width)
     y, x, weight = y[inside], x[inside], weight[inside]
@@ -127,14 +134,15 @@ _LINEAR = _to_linear(np.arange(256) / 255.0).astype(np.float32)
 _LEVELS = (255 * _to_srgb((np.arange(_CURVE_STEPS + 1) / _CURVE_STEPS) ** 2)).astype(np.float32)
 
 
-def to_linear(photo: Photo) -> Field:
-    """uint8 sRGB -> linear light in [0, 1], float32 (IEC 61966-2-1)."""
+def to_linear(photo: Pixels) -> Field:
+    """Convert uint8 sRGB to linear light in [0, 1], float32 (IEC 61966-2-1)."""
     linear: Field = _LINEAR[photo]
     return linear
 
 
 def from_linear(linear: Field) -> Field:
-    """Linear light, clipped to [0, 1] -> sRGB grey levels in [0, 255], float32, not rounded (IEC 61966-2-1)."""
+    """Convert linear light, clipped to [0, 1], to sRGB levels in [0, 255], float32, not rounded (IEC
+    61966-2-1)."""
     index = np.rint(np.sqrt(np.clip(linear, 0.0, 1.0)) * _CURVE_STEPS).astype(np.int32)
     levels: Field = _LEVELS[index]
     return levels

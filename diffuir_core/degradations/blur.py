@@ -1,13 +1,13 @@
-"""Blur: the camera moved during the exposure, or was a little out of focus.
+"""Blur by a camera that moved during the exposure or was slightly out of focus.
 
     B = sRGB(sum over kernel of kernel(p) linear(x - p))
 
 The path of the camera is a random walk with inertia and sudden jerks (Boracchi & Foi, "Modeling the performance
 of image restoration from motion blur", IEEE TIP 2012; Kupyn et al., "DeblurGAN", CVPR 2018, Algorithm 1). Its
-trace is the kernel, and it is applied in linear light, where a longer exposure adds up (Nah et al., "Deep
-Multi-scale Convolutional Neural Network for Dynamic Scene Deblurring", CVPR 2017, Eq. 2). A second kernel may
-blur another part of the photo, as where an object moves by itself. GoPro turns out to be averaged in grey levels
-instead (its mean level is that of the sharp photos, its mean light is not), so some draws do that.
+trace is the kernel, and it is applied in linear light, in which exposures add up (Nah et al., "Deep Multi-scale
+Convolutional Neural Network for Dynamic Scene Deblurring", CVPR 2017, Eq. 2). A second kernel may blur another
+part of the photo, like an object with a motion of its own. The GoPro data set is averaged in grey levels instead
+(its mean level is that of the sharp photos, its mean light is not), so some draws are too.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..pixels import Pixels
 from ._fields import (
     NEARLY_NONE,
     Field,
-    Photo,
     check_photo,
     from_linear,
     gaussian_blur,
@@ -32,29 +32,29 @@ from ._fields import (
     to_photo,
 )
 
-# Points of a camera path: dense enough for the longest one to leave no gaps.
+# Points of a camera path, enough for the longest one to have no gaps.
 _PATH_POINTS = 96
 
-# Kernels of at least this many taps are faster through the Fourier transform.
+# Number of taps from which the Fourier transform is faster than shifts.
 _MANY_TAPS = 150
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlurParams:
-    """One blur; ValueError names a field out of its range."""
+    """Parameters of a blur. Raises ValueError with the name of a field that is out of its range."""
 
     extent: float
     """Longest side of the camera's path, pixels, [0, 63]."""
     second_extent: float
-    """The same for the part that moves otherwise, pixels, [0, 63]; negative -1 is no such part."""
+    """Longest side of the path of the part with a motion of its own, pixels, [0, 63]; -1 for no such part."""
     shake: float
-    """0 is a straight line, 1 a restless hand, [0, 1]."""
+    """Restlessness of the hand, [0, 1]: 0 gives a straight line."""
     in_levels: bool
-    """True averages sRGB grey levels, as GoPro does; False averages light, as a sensor does."""
+    """True averages sRGB grey levels, like GoPro; False averages light, like a sensor."""
     defocus: float
-    """Radius of the blur by focus, pixels, [0, 8]."""
+    """Radius of the defocus blur, pixels, [0, 8]."""
     noise: float
-    """Standard deviation of the noise after it, grey levels, [0, 10]."""
+    """Standard deviation of the noise added after the blur, grey levels, [0, 10]."""
 
     def __post_init__(self) -> None:
         require_range(self, "extent", 0, 63)
@@ -65,7 +65,7 @@ class BlurParams:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
-        """A random blur: a quarter under a pixel, the others up to a path of 31 pixels."""
+        """Draw a blur: a path under one pixel in a share `NEARLY_NONE` of draws, up to 31 pixels in the others."""
         nearly_none = rng.random() < NEARLY_NONE
         extent = float(rng.uniform(0, 1)) if nearly_none else log_uniform(rng, 1.5, 31)
         split = not nearly_none and rng.random() < 0.4
@@ -80,10 +80,11 @@ class BlurParams:
         )
 
 
-def blur(clean: Photo, seed: int, params: BlurParams | None = None) -> Photo:
-    """`clean`, uint8 (H, W, 3) RGB, blurred: the same shape and type. A pure function of its arguments.
+def blur(clean: Pixels, seed: int, params: BlurParams | None = None) -> Pixels:
+    """Blur a photo; the same arguments give the same bytes.
 
-    seed >= 0 gives the path and, without `params`, draws them too. ValueError if `clean` is no such photo.
+    clean: uint8 (H, W, 3) RGB. seed: >= 0; seeds the camera's path, and the parameters if they are None. Returns
+    uint8 (H, W, 3). Raises ValueError for another array.
     """
     check_photo(clean)
     parameters, rng = generators(seed)
@@ -103,9 +104,9 @@ def blur(clean: Photo, seed: int, params: BlurParams | None = None) -> Photo:
 
 
 def camera_kernel(rng: np.random.Generator, extent: float, shake: float, defocus: float) -> Field:
-    """The trace of one camera path, (k, k) float32 >= 0 with k odd, sum 1, its centre of mass in the middle.
+    """The trace of a random camera path: (k, k) float32 >= 0, k odd, sum 1, centre of mass in the middle.
 
-    extent: longest side of the path in pixels; shake in [0, 1]; defocus: radius in pixels.
+    extent: longest side of the path, pixels. shake: in [0, 1]. defocus: radius, pixels.
     """
     path = _path(rng, shake)
     span = np.ptp(path, axis=0).max()
@@ -121,7 +122,7 @@ def camera_kernel(rng: np.random.Generator, extent: float, shake: float, defocus
 
 
 def _path(rng: np.random.Generator, shake: float) -> NDArray[np.float64]:
-    """(points, 2) positions without a scale: a walk with inertia, and a jerk now and then."""
+    """A random walk with inertia and occasional jerks: (points, 2) positions, not scaled."""
     direction = rng.uniform(0, 2 * np.pi)
     velocity = np.array([np.sin(direction), np.cos(direction)])
     turns = rng.normal(0, 0.35 * shake, (_PATH_POINTS, 2))
@@ -135,7 +136,7 @@ def _path(rng: np.random.Generator, shake: float) -> NDArray[np.float64]:
 
 
 def convolve(light: Field, kernel: Field) -> Field:
-    """(H, W, 3) float32 by a (k, k) kernel, k odd, each channel, edges reflected: the same shape."""
+    """Convolve each channel of a (H, W, 3) field with a (k, k) kernel, k odd, edges reflected: (H, W, 3)."""
     reach = kernel.shape[0] // 2
     padded = np.pad(light, ((reach, reach), (reach, reach), (0, 0)), mode="symmetric")
     kept = np.where(kernel > kernel.max() * 1e-4, kernel, 0)
@@ -148,7 +149,7 @@ def _by_shifts(padded: Field, kernel: Field) -> Field:
     height, width = (size - kernel.shape[0] + 1 for size in padded.shape[:2])
     total = np.zeros((height, width, 3), np.float32)
     for row, column in zip(*np.nonzero(kernel), strict=True):
-        # A convolution, so that the trace in the photo is the kernel and not its mirror image.
+        # A convolution, not a correlation: a point of light shows the kernel, not its mirror image.
         y, x = kernel.shape[0] - 1 - row, kernel.shape[1] - 1 - column
         total += kernel[row, column] * padded[y : y + height, x : x + width]
     return total
@@ -156,7 +157,7 @@ def _by_shifts(padded: Field, kernel: Field) -> Field:
 
 def _by_fourier(padded: Field, kernel: Field) -> Field:
     skipped = kernel.shape[0] - 1
-    # Multiples of 32 keep the transforms fast; the zeros that fill up never reach the part that is kept.
+    # Sizes that are multiples of 32 are fast to transform; the zeros added never reach the part that is kept.
     size = tuple(-(-side // 32) * 32 for side in padded.shape[:2])
     spectrum = (
         np.fft.rfft2(padded, s=size, axes=(0, 1)) * np.fft.rfft2(kernel, s=size, axes=(0, 1))[:, :, None]

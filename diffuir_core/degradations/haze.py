@@ -1,4 +1,4 @@
-"""Haze: the atmospheric scattering model over a depth made up for the photo.
+"""Haze by the atmospheric scattering model, over a synthetic depth.
 
     I = J t + A (1 - t),    t = exp(-beta d)
 
@@ -6,9 +6,9 @@ J is the clean photo, A the airlight, d in [0, 1] the depth, beta the optical de
 (Koschmieder 1924; Narasimhan & Nayar, IJCV 2002). It is applied to the 8 bit sRGB values, as the data sets of
 RESIDE do (Li et al., "Benchmarking Single-Image Dehazing and Beyond", IEEE TIP 2019).
 
-A photo comes without its depth, so one is made up: far towards the top with a horizon at a random height, smooth
-relief, and a part that follows the brightness of large regions; a guided filter (He & Sun, "Fast Guided
-Filter", arXiv 1505.00996) then lays its steps onto the edges of the photo.
+A photo has no depth, so one is synthesised: it grows towards the top, up to a horizon at a random height, with a
+smooth relief and a part that follows the brightness of large regions. A guided filter (He & Sun, "Fast Guided
+Filter", arXiv 1505.00996) then aligns its steps with the edges of the photo.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..pixels import Pixels
 from ._fields import (
     NEARLY_NONE,
     Field,
-    Photo,
     check_photo,
     generators,
     log_uniform,
@@ -30,30 +30,30 @@ from ._fields import (
     to_photo,
 )
 
-# The made-up depth is laid out on a grid of this many points along the longer side, and filtered there.
+# Points along the longer side of the grid on which the depth is synthesised and filtered.
 _GRID = 48
 
 
 @dataclass(frozen=True, kw_only=True)
 class HazeParams:
-    """One haze; ValueError names a field out of its range."""
+    """Parameters of a haze. Raises ValueError with the name of a field that is out of its range."""
 
     beta: float
     """Optical depth at d = 1, [0, 5]: 0 is clear air."""
     airlight: tuple[float, float, float]
-    """Colour of the haze, RGB of full white, each [0.4, 1]."""
+    """Colour of the haze, RGB as shares of full white, each [0.4, 1]."""
     near: float
-    """The least depth in the photo, [0, 1]."""
+    """Least depth in the photo, [0, 1]."""
     far: float
-    """The greatest depth in the photo, [near, 1]; near == far is a flat scene."""
+    """Greatest depth in the photo, [near, 1]; equal to `near` for a flat scene."""
     gradient: float
-    """Share of the depth that grows towards the top, [0, 1]."""
+    """Weight of the part of the depth that grows towards the top, [0, 1]."""
     relief: float
-    """Share that is smooth and random, [0, 1]."""
+    """Weight of the smooth random part, [0, 1]."""
     regions: float
-    """Share that follows the photo's own regions, [-1, 1]; positive takes bright for far."""
+    """Weight of the part that follows the brightness of the photo, [-1, 1]; positive makes bright regions far."""
     horizon: float
-    """Where the growth towards the top ends, of the height from the top, [-2, 0.95]; negative is outside."""
+    """Height of the horizon, as a share of the photo's height from the top, [-2, 0.95]; negative is above it."""
 
     def __post_init__(self) -> None:
         require_range(self, "beta", 0, 5)
@@ -67,11 +67,14 @@ class HazeParams:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
-        """A random haze: a quarter nearly none, one in twelve over a flat scene, the others light to dense."""
+        """Draw a haze: hardly any in a share `NEARLY_NONE` of draws, light to dense in the others.
+
+        One draw in twelve is over a flat scene.
+        """
         nearly_none = rng.random() < NEARLY_NONE
         near = float(0.05 + 0.65 * rng.random() ** 2)
         flat = rng.random() < 1 / 12
-        # Data sets haze by day with grey light; smog, dust and dusk are darker and have a colour.
+        # The haze of data sets is grey daylight; smog, dust and dusk are darker and coloured.
         by_day = rng.random() < 0.85
         cast = rng.normal(0, 0.02 if by_day else 0.06, 3) * (rng.random() < 0.5 or not by_day)
         light = np.clip(rng.uniform(0.7, 1) + cast if by_day else rng.uniform(0.4, 0.8) + cast, 0.4, 1)
@@ -87,10 +90,11 @@ class HazeParams:
         )
 
 
-def haze(clean: Photo, seed: int, params: HazeParams | None = None) -> Photo:
-    """`clean`, uint8 (H, W, 3) RGB, in haze: the same shape and type. A pure function of its arguments.
+def haze(clean: Pixels, seed: int, params: HazeParams | None = None) -> Pixels:
+    """Add haze to a photo; the same arguments give the same bytes.
 
-    seed >= 0 lays out the depth and, without `params`, draws them too. ValueError if `clean` is no such photo.
+    clean: uint8 (H, W, 3) RGB. seed: >= 0; seeds the depth, and the parameters if they are None. Returns uint8
+    (H, W, 3). Raises ValueError for another array.
     """
     check_photo(clean)
     parameters, rng = generators(seed)
@@ -101,8 +105,8 @@ def haze(clean: Photo, seed: int, params: HazeParams | None = None) -> Photo:
     return to_photo(airlight + transmission * (clean - airlight))
 
 
-def depth(clean: Photo, params: HazeParams, rng: np.random.Generator) -> Field:
-    """A plausible depth of the photo, (H, W) float32 in [params.near, params.far]."""
+def depth(clean: Pixels, params: HazeParams, rng: np.random.Generator) -> Field:
+    """Synthesise a plausible depth of the photo, (H, W) float32 in [params.near, params.far]."""
     height, width = clean.shape[:2]
     if params.near == params.far:
         return np.full((height, width), params.near, np.float32)
@@ -123,7 +127,7 @@ def depth(clean: Photo, params: HazeParams, rng: np.random.Generator) -> Field:
 
 
 def _guided(target: Field, guide: Field) -> tuple[Field, Field]:
-    """The guided filter's local line target = slope guide + offset, each (h, w) float32, smoothed."""
+    """Slope and offset of the guided filter's local line target = slope guide + offset, each (h, w) float32."""
     radius, regularisation = 3, 0.01
     mean, mean_target = _box(guide, radius), _box(target, radius)
     variance = _box(guide * guide, radius) - mean * mean
@@ -135,7 +139,7 @@ def _guided(target: Field, guide: Field) -> tuple[Field, Field]:
 
 
 def _box(field: Field, radius: int) -> Field:
-    """Mean over (2 radius + 1)^2, edges replicated, (h, w) float32."""
+    """The mean over (2 radius + 1)^2 pixels around each, edges replicated, (h, w) float32."""
     size = 2 * radius + 1
     padded: NDArray[np.float64] = np.pad(field.astype(np.float64), radius + 1, mode="edge")[:-1, :-1]
     total = padded.cumsum(0).cumsum(1)

@@ -1,11 +1,11 @@
-"""Low light: a short exposure in linear light, with the noise of few photons, developed to 8 bits.
+"""Low light: a short exposure in linear light, with photon noise, developed to 8 bits.
 
     raw = cast 2^ev linear^gamma,    noisy = raw + sqrt(gain raw / photons + (gain read)^2) n,    n ~ N(0, 1)
 
-Shot noise has a variance in proportion to the signal, read noise a constant one: the Gaussian approximation of
-Poisson-Gaussian raw noise (Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting for single-image
-raw-data", IEEE TIP 2008, Eq. 3). `gamma` over 1 is a camera that crushes its shadows, `cast` a white balance that
-went wrong in the dark; both are found in LOL (Wei et al., "Deep Retinex Decomposition", BMVC 2018).
+The variance of shot noise is proportional to the signal, that of read noise is constant: the Gaussian
+approximation of Poisson-Gaussian raw noise (Foi et al., "Practical Poissonian-Gaussian noise modeling and
+fitting for single-image raw-data", IEEE TIP 2008, Eq. 3). A `gamma` above 1 crushes the shadows, `cast` is a
+wrong white balance; LOL has both (Wei et al., "Deep Retinex Decomposition", BMVC 2018).
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from typing import Self
 
 import numpy as np
 
+from ..pixels import Pixels
 from ._fields import (
     NEARLY_NONE,
     Field,
-    Photo,
     check_photo,
     from_linear,
     generators,
@@ -30,24 +30,24 @@ from ._fields import (
 
 @dataclass(frozen=True, kw_only=True)
 class LowLightParams:
-    """One dark photo; ValueError names a field out of its range."""
+    """Parameters of a dark photo. Raises ValueError with the name of a field that is out of its range."""
 
     ev: float
     """Exposure, stops, [-9, 0]."""
     gamma: float
-    """Power on linear light before the exposure, [0.5, 3]; over 1 darkens the shadows most."""
+    """Power of linear light before the exposure, [0.5, 3]; above 1 it darkens the shadows most."""
     cast: tuple[float, float, float]
-    """White balance, a factor for each of RGB, each [0.3, 1.5]."""
+    """Factors of a wrong white balance for R, G and B, each [0.3, 1.5]."""
     unevenness: float
-    """How much darker, of the light, the worst lit part of the scene is, [0, 0.9]."""
+    """Share of the light that the darkest part of the scene lacks, [0, 0.9]."""
     photons: float
-    """Photons that full white (after the exposure) stands for, [50, 1e7]: fewer are noisier."""
+    """Photons of full white, after the exposure, [50, 1e7]; fewer make more noise."""
     read_noise: float
-    """Standard deviation of the read noise, of full white, [0, 0.05]."""
+    """Standard deviation of the read noise, as a share of full white, [0, 0.05]."""
     gains: tuple[float, float, float]
-    """The camera's white balance, which amplifies the noise of RGB by these factors, each [1, 4]."""
+    """Gains of the camera's white balance, which amplify the noise of R, G and B, each [1, 4]."""
     smoothing: float
-    """How far the camera has smoothed the noise over neighbouring pixels, [0, 1]."""
+    """Strength of the camera's smoothing of the noise over neighbouring pixels, [0, 1]."""
 
     def __post_init__(self) -> None:
         require_range(self, "ev", -9, 0)
@@ -61,7 +61,7 @@ class LowLightParams:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
-        """A random dark photo: a quarter hardly darker, the others down to six stops and a half."""
+        """Draw a dark photo: hardly darker in a share `NEARLY_NONE` of draws, by 0.8 to 6.5 stops otherwise."""
         nearly_none = rng.random() < NEARLY_NONE
         strength = 0.06 if nearly_none else 1.0
         cast = 2 ** np.clip(rng.normal(0, 0.25 * strength, 3), -1, 0.5)
@@ -77,10 +77,11 @@ class LowLightParams:
         )
 
 
-def low_light(clean: Photo, seed: int, params: LowLightParams | None = None) -> Photo:
-    """`clean`, uint8 (H, W, 3) RGB, in the dark: the same shape and type. A pure function of its arguments.
+def low_light(clean: Pixels, seed: int, params: LowLightParams | None = None) -> Pixels:
+    """Darken a photo; the same arguments give the same bytes.
 
-    seed >= 0 gives the noise and, without `params`, draws them too. ValueError if `clean` is no such photo.
+    clean: uint8 (H, W, 3) RGB. seed: >= 0; seeds the noise, and the parameters if they are None. Returns uint8
+    (H, W, 3). Raises ValueError for another array.
     """
     check_photo(clean)
     parameters, rng = generators(seed)
@@ -93,7 +94,7 @@ def low_light(clean: Photo, seed: int, params: LowLightParams | None = None) -> 
         raw *= (1 - params.unevenness * smooth_field(rng, height, width, 2))[:, :, None]
     noise = rng.standard_normal(raw.shape, dtype=np.float32)
     if params.smoothing > 0:
-        noise = _smoothed(noise, params.smoothing)
+        noise = _smooth_noise(noise, params.smoothing)
     gains = np.asarray(params.gains, np.float32)
     noise *= np.sqrt(
         raw * (gains / np.float32(params.photons)) + (gains * np.float32(params.read_noise)) ** 2
@@ -101,8 +102,8 @@ def low_light(clean: Photo, seed: int, params: LowLightParams | None = None) -> 
     return to_photo(from_linear(raw + noise))
 
 
-def _smoothed(noise: Field, smoothing: float) -> Field:
-    """(H, W, 3) noise mixed with its neighbour below and to the right, its variance kept."""
+def _smooth_noise(noise: Field, smoothing: float) -> Field:
+    """Mix (H, W, 3) noise with its neighbours above and to the left, keeping its variance."""
     share = np.float32(smoothing / 2)
     keep = np.float32(1 / np.hypot(1 - share, share))
     for axis in (0, 1):

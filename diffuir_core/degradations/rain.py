@@ -1,4 +1,4 @@
-"""Rain: layers of streaks in front of the photo, and the veil that distant drops merge into.
+"""Rain: layers of streaks in front of the photo, and a veil of distant drops.
 
     O = (1 - a) (B + S - screen B S) + a A
 
@@ -16,10 +16,10 @@ from typing import Self
 
 import numpy as np
 
+from ..pixels import Pixels
 from ._fields import (
     NEARLY_NONE,
     Field,
-    Photo,
     check_photo,
     gaussian_blur,
     generators,
@@ -33,20 +33,20 @@ from ._fields import (
 
 @dataclass(frozen=True, kw_only=True)
 class StreakLayer:
-    """Streaks at one distance from the camera; ValueError names a field out of its range."""
+    """Streaks at one distance. Raises ValueError with the name of a field that is out of its range."""
 
     angle: float
-    """Direction from the vertical, degrees, [-80, 80]; positive leans to the right going down."""
+    """Direction from the vertical, degrees, [-80, 80]; positive runs to the right on its way down."""
     spread: float
-    """Standard deviation of the single streaks' angles, degrees, [0, 20]."""
+    """Standard deviation of the streaks' angles, degrees, [0, 20]."""
     length: float
     """Mean length, pixels, [1, 200]."""
     width: float
     """Full width at half maximum, pixels, [1, 12]."""
     coverage: float
-    """Area of all streaks over the area of the photo, [0, 3]; over 1 they overlap everywhere."""
+    """Total area of the streaks over the photo's area, [0, 3]; above 1 they overlap."""
     intensity: float
-    """Brightness of the brightest streak's middle, of full white, [0, 1]."""
+    """Brightness of the brightest streak's middle, as a share of full white, [0, 1]."""
 
     def __post_init__(self) -> None:
         require_range(self, "angle", -80, 80)
@@ -59,20 +59,20 @@ class StreakLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class RainParams:
-    """One rain; ValueError names a field out of its range."""
+    """Parameters of a rain. Raises ValueError with the name of a field that is out of its range."""
 
     layers: tuple[StreakLayer, ...]
-    """One to eight layers."""
+    """The layers of streaks, one to eight."""
     screen: float
-    """0 adds the streaks, 1 screens them (they vanish on white), [0, 1]."""
+    """Blend mode, [0, 1]: 0 adds the streaks, 1 screens them, so that they vanish on white."""
     unevenness: float
-    """How much the streaks' brightness changes over the photo, [0, 1]."""
+    """Variation of the streaks' brightness over the photo, [0, 1]."""
     tint: tuple[float, float, float]
-    """The streaks' colour, RGB, each [0.8, 1]."""
+    """Colour of the streaks, RGB, each [0.8, 1]."""
     veil: float
-    """Opacity of the accumulated distant rain, [0, 0.8]."""
+    """Opacity of the veil of distant rain, [0, 0.8]."""
     airlight: float
-    """Brightness of that veil, of full white, [0.4, 1]."""
+    """Brightness of the veil, as a share of full white, [0.4, 1]."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.layers) <= 8:
@@ -85,7 +85,10 @@ class RainParams:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
-        """A random rain: a quarter nearly none, a quarter light, the others heavy with up to five directions."""
+        """Draw a rain: hardly any in a share `NEARLY_NONE` of draws, heavy in half of them, light in the others.
+
+        Heavy rain has up to five layers, each with a direction of its own.
+        """
         kind = rng.random()
         layers: tuple[StreakLayer, ...]
         if kind < NEARLY_NONE:
@@ -131,10 +134,11 @@ def _draw_layer(
     )
 
 
-def rain(clean: Photo, seed: int, params: RainParams | None = None) -> Photo:
-    """`clean`, uint8 (H, W, 3) RGB, in the rain: the same shape and type. A pure function of its arguments.
+def rain(clean: Pixels, seed: int, params: RainParams | None = None) -> Pixels:
+    """Add rain to a photo; the same arguments give the same bytes.
 
-    seed >= 0 places the streaks and, without `params`, draws them too. ValueError if `clean` is no such photo.
+    clean: uint8 (H, W, 3) RGB. seed: >= 0; seeds the streaks, and the parameters if they are None. Returns uint8
+    (H, W, 3). Raises ValueError for another array.
     """
     check_photo(clean)
     parameters, rng = generators(seed)
@@ -156,7 +160,7 @@ def rain(clean: Photo, seed: int, params: RainParams | None = None) -> Photo:
 
 
 def _streaks(layer: StreakLayer, height: int, width: int, rng: np.random.Generator) -> Field:
-    """One layer, (height, width) float32 >= 0."""
+    """Draw one layer of streaks, (height, width) float32 >= 0."""
     margin = 0.65 * layer.length + layer.width
     area = (height + 2 * margin) * (width + 2 * margin)
     count = rng.poisson(layer.coverage * area / (0.9 * layer.length * layer.width))
@@ -169,7 +173,7 @@ def _streaks(layer: StreakLayer, height: int, width: int, rng: np.random.Generat
     samples = int(np.ceil(1.3 * layer.length)) + 1
     along = (np.arange(samples) + 0.5) / samples - 0.5
     taper = 1 - np.abs(2 * along) ** 3
-    # A line shared between pixels is about one pixel wide already; the blur adds what is missing.
+    # A line drawn between pixels is about one pixel wide already; the blur adds the rest of the width.
     sigma = np.sqrt(max((layer.width / 2.355) ** 2 - 1 / 6, 0.0))
     peak = np.sqrt(2 * np.pi * (sigma**2 + 1 / 6))
     line = splat(

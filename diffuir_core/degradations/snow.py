@@ -1,11 +1,11 @@
-"""Snow: flakes at several depths in front of the photo, each depth with its motion, and a veil.
+"""Snow: layers of flakes at several depths in front of the photo, and a veil.
 
     O = (1 - a) (B (1 - M) + C M) + a A
 
 M in [0, 1] is the flakes' opacity, C their colour, a and A the opacity and the light of the veil (Liu et al.,
-"DesnowNet: Context-Aware Deep Network for Snow Removal", IEEE TIP 2018, Eq. 1, which made Snow100K, and
-Chen et al., "JSTASR", ECCV 2020, for the veil). Far flakes are many, small and faint; near ones are few, large,
-out of focus and of uneven outline. A flake that moves during the exposure is drawn out along its path.
+"DesnowNet: Context-Aware Deep Network for Snow Removal", IEEE TIP 2018, Eq. 1, the model of Snow100K; Chen et al.,
+"JSTASR", ECCV 2020, for the veil). Far flakes are many, small and faint; near ones are few, large, out of focus
+and uneven in outline. A flake that moves during the exposure is elongated along its path.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from typing import Self
 
 import numpy as np
 
+from ..pixels import Pixels
 from ._fields import (
     NEARLY_NONE,
     Field,
-    Photo,
     check_photo,
     gaussian_blur,
     generators,
@@ -27,26 +27,26 @@ from ._fields import (
     to_photo,
 )
 
-# Flakes over this radius (pixels) are painted one by one with an outline of their own.
+# Radius, in pixels, above which flakes are painted one by one with an outline of their own.
 _PAINTED_RADIUS = 3.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlakeLayer:
-    """Flakes at one depth; ValueError names a field out of its range."""
+    """Flakes at one depth. Raises ValueError with the name of a field that is out of its range."""
 
     radius: float
     """Mean radius, pixels, [0.4, 40]."""
     coverage: float
-    """Area of all flakes over the area of the photo, [0, 1]."""
+    """Total area of the flakes over the photo's area, [0, 1]."""
     opacity: float
     """Opacity of the densest flake's middle, [0, 1]."""
     motion: float
-    """Path during the exposure, pixels, [0, 80]."""
+    """Length of the path during the exposure, pixels, [0, 80]."""
     angle: float
-    """Direction of that path from the vertical, degrees, [-90, 90]."""
+    """Direction of the path from the vertical, degrees, [-90, 90]."""
     softness: float
-    """0 is a sharp edge, 1 fades from the middle on, [0, 1]."""
+    """Softness of the edge, [0, 1]: 0 is sharp, 1 fades from the middle outwards."""
 
     def __post_init__(self) -> None:
         require_range(self, "radius", 0.4, 40)
@@ -59,16 +59,16 @@ class FlakeLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class SnowParams:
-    """One snowfall; ValueError names a field out of its range."""
+    """Parameters of a snowfall. Raises ValueError with the name of a field that is out of its range."""
 
     layers: tuple[FlakeLayer, ...]
-    """One to eight layers, the far ones first."""
+    """The layers of flakes, one to eight, the far ones first."""
     colour: tuple[float, float, float]
-    """The flakes' colour, RGB, each [0.6, 1]."""
+    """Colour of the flakes, RGB, each [0.6, 1]."""
     veil: float
-    """Opacity of the distant snow, [0, 0.8]."""
+    """Opacity of the veil of distant snow, [0, 0.8]."""
     airlight: float
-    """Brightness of that veil, of full white, [0.5, 1]."""
+    """Brightness of the veil, as a share of full white, [0.5, 1]."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.layers) <= 8:
@@ -79,12 +79,14 @@ class SnowParams:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
-        """A random snowfall: a quarter nearly none, the others from light to a dense fall at four depths."""
+        """Draw a snowfall: hardly any in a share `NEARLY_NONE` of draws, light to dense at up to four depths in
+        the others.
+        """
         nearly_none = rng.random() < NEARLY_NONE
         severity = 0.0 if nearly_none else float(rng.uniform(0.1, 1))
         angle = float(np.clip(rng.normal(0, 30), -80, 80))
         scale = log_uniform(rng, 0.6, 1.8)
-        # Radii (pixels), the densest coverage and the probability of each depth.
+        # Radii (pixels), densest coverage and probability of each depth.
         depths = (
             ((0.5, 1.0), 0.35, 0.9),
             ((0.9, 2.2), 0.25, 0.8),
@@ -131,10 +133,11 @@ def _draw_layer(
     )
 
 
-def snow(clean: Photo, seed: int, params: SnowParams | None = None) -> Photo:
-    """`clean`, uint8 (H, W, 3) RGB, behind falling snow: the same shape and type. A pure function.
+def snow(clean: Pixels, seed: int, params: SnowParams | None = None) -> Pixels:
+    """Add falling snow to a photo; the same arguments give the same bytes.
 
-    seed >= 0 places the flakes and, without `params`, draws them too. ValueError if `clean` is no such photo.
+    clean: uint8 (H, W, 3) RGB. seed: >= 0; seeds the flakes, and the parameters if they are None. Returns uint8
+    (H, W, 3). Raises ValueError for another array.
     """
     check_photo(clean)
     parameters, rng = generators(seed)
@@ -143,7 +146,7 @@ def snow(clean: Photo, seed: int, params: SnowParams | None = None) -> Photo:
     height, width = clean.shape[:2]
     clear = np.ones((height, width), np.float32)
     for layer in params.layers:
-        paint = _painted if layer.radius > _PAINTED_RADIUS else _sprinkled
+        paint = _paint_large_flakes if layer.radius > _PAINTED_RADIUS else _paint_small_flakes
         clear *= 1 - paint(layer, height, width, rng)
     colour = 255 * np.asarray(params.colour, np.float32)
     snowy = colour + clear[:, :, None] * (clean - colour)
@@ -154,19 +157,20 @@ def snow(clean: Photo, seed: int, params: SnowParams | None = None) -> Photo:
 
 
 def _count(layer: FlakeLayer, height: int, width: int, margin: float, rng: np.random.Generator) -> int:
+    """Draw the number of flakes on the photo and a margin of `margin` pixels around it."""
     flake = np.pi * layer.radius**2 + 2 * layer.radius * layer.motion
     return int(rng.poisson(layer.coverage * (height + 2 * margin) * (width + 2 * margin) / flake))
 
 
-def _sprinkled(layer: FlakeLayer, height: int, width: int, rng: np.random.Generator) -> Field:
-    """Many small flakes, (height, width) float32 in [0, 1]: moving points, blurred, cut at their opacity."""
+def _paint_small_flakes(layer: FlakeLayer, height: int, width: int, rng: np.random.Generator) -> Field:
+    """Opacity of many small flakes, (height, width) float32 in [0, 1]: moving points, blurred and clipped."""
     margin = 0.6 * layer.motion + 2 * layer.radius
     count = _count(layer, height, width, margin, rng)
     y = rng.uniform(-margin, height + margin, count)
     x = rng.uniform(-margin, width + margin, count)
     angle = np.deg2rad(layer.angle + rng.normal(0, 6, count))
     length = layer.motion * rng.uniform(0.4, 1.2, count)
-    # The cut below turns a brighter flake into a larger one, so one blur gives many sizes.
+    # The clipping below turns a brighter flake into a larger one, so that one blur gives many sizes.
     weight = rng.lognormal(0, 0.6, count)
 
     samples = int(np.ceil(1.2 * layer.motion)) + 1
@@ -179,15 +183,15 @@ def _sprinkled(layer: FlakeLayer, height: int, width: int, rng: np.random.Genera
         np.repeat(weight[:, None] / samples, samples, axis=1),
     )
     sigma = 0.6 * layer.radius
-    # The peak of one resting flake of weight 1; a moving one is thinned out over its path.
+    # The peak of a flake of weight 1; one that moves is spread over its path.
     spread = sigma**2 + 1 / 6
     peak = 1 / (2 * np.pi * spread) / (1 + layer.motion / np.sqrt(2 * np.pi * spread))
     gain = (1.8 - 0.8 * layer.softness) / peak
     return np.minimum(gaussian_blur(points, sigma) * np.float32(gain), 1) * np.float32(layer.opacity)
 
 
-def _painted(layer: FlakeLayer, height: int, width: int, rng: np.random.Generator) -> Field:
-    """Few large flakes, (height, width) float32 in [0, 1], each of its own size, outline and opacity."""
+def _paint_large_flakes(layer: FlakeLayer, height: int, width: int, rng: np.random.Generator) -> Field:
+    """Opacity of a few large flakes, (height, width) float32 in [0, 1], each with its own size and outline."""
     margin = 2 * layer.radius + 0.6 * layer.motion
     canvas = np.zeros((height, width), np.float32)
     for _ in range(_count(layer, height, width, margin, rng)):
@@ -210,7 +214,7 @@ def _painted(layer: FlakeLayer, height: int, width: int, rng: np.random.Generato
         distance = np.hypot(along, across)
         outline = radius * (1 + uneven * np.sin(lobes * np.arctan2(across, along) + phase))
         edge = np.clip((outline - distance) / (radius * max(layer.softness, 0.15)), 0, 1)
-        # A flake drawn out over its path covers each point for a part of the exposure only.
+        # A flake that moves covers each point for a part of the exposure only.
         strength *= radius / (radius + 0.5 * half)
         patch = canvas[top:bottom, left:right]
         patch += (1 - patch) * np.float32(strength) * edge

@@ -1,23 +1,24 @@
-"""Bytes to pixels and back: the only door through which a photo enters or leaves.
+"""Decoding and encoding of photos. All photos enter and leave through this package.
 
-Reads JPEG, PNG, WebP, TIFF and BMP by their content and nothing else (an EPS renamed .jpg is refused).
-Size limits are checked on the header, before anything is decoded, and so is how many pieces a file is made of,
-each of which takes a decoder's time; a truncated file is refused unless asked.
+It reads JPEG, PNG, WebP, TIFF and BMP, recognised by their content (an EPS renamed to .jpg is refused). Before
+anything is decoded, the header's size is checked against limits, and so is the number of pieces that the file
+consists of, each of which costs a decoder time. A truncated file is refused unless `decode` is told to accept it.
 
-What a photo carries, and what becomes of it:
+How the properties of a photo are preserved:
 
-    orientation         applied to the pixels and taken out of the EXIF
+    orientation         applied to the pixels and removed from the EXIF
     ICC profile         kept and written back; a CMYK photo is converted through it to sRGB and loses it
-    EXIF                descriptive tags and the camera's own block kept; GPS dropped unless asked; thumbnail, XMP
-                        and IPTC dropped
-    transparency        kept apart, untouched by the restorer, written back
-    greyscale           comes back as greyscale; black-and-white (1 bit) comes back as greyscale
-    palette             comes back as a palette, exact up to 256 colours, else the best 256
-    16 bits             come back as 16 bits in PNG and TIFF: the restorer's change in 8 bits is added to the
-                        original values; of a layout that Pillow has 8 bits of only, said so in `notes`
-    several frames      the first one, said so in `notes`
+    EXIF                descriptive tags and the camera's own block kept; GPS dropped unless requested; thumbnail,
+                        XMP and IPTC dropped
+    transparency        kept separately, not restored, written back
+    greyscale           written as greyscale; so is black-and-white (1 bit)
+    palette             written as a palette, exact up to 256 colours, else the best 256
+    16 bits             written as 16 bits in PNG and TIFF: the restorer's 8-bit change is added to the original
+                        values; a layout that Pillow reads in 8 bits only becomes 8 bits, with a note
+    several frames      the first one, with a note
 """
 
+from ..pixels import Pixels
 from .decoding import decode, inspect
 from .encoding import check_fits, encode
 from .image import (
@@ -30,7 +31,6 @@ from .image import (
     Image,
     ImageError,
     Limits,
-    Pixels,
     TooLargeError,
     UnknownFormatError,
     check_bytes,

@@ -1,4 +1,4 @@
-"""A photo's bytes to its pixels."""
+"""Decoding: a file's bytes to a photo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from . import sixteen_bit
-from .effort import check_pieces, check_tiles
+from .decoding_cost import check_pieces, check_tiles
 from .image import (
     DEFAULT_LIMITS,
     FORMATS,
@@ -28,16 +28,18 @@ from .image import (
 )
 from .metadata import read_metadata, turned
 
-# Pillow only warns between its limit and twice that; for a service a warning is a way in.
+# Between its limit and twice that Pillow only warns, and would decode; a service must refuse.
 warnings.filterwarnings("error", category=Pillow.DecompressionBombWarning)
 
+# Pillow's modes by the colour model that a photo is written back in.
 _COLOUR_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK"}
 _GREY_MODES = {"1", "L", "LA", "La"}
 _PALETTE_MODES = {"P", "PA"}
-_TAKEN_IN_PART = {"JPEG", "MPO", "PNG", "BMP"}
-_REDUCED = "its 16 bits per channel are reduced to 8"
+_TRUNCATED_FORMATS = {"JPEG", "MPO", "PNG", "BMP"}
+"""Formats of which the decoded part of a truncated file can be kept."""
+_REDUCED_NOTE = "its 16 bits per channel are reduced to 8"
 _LARGEST_TILE = 2**20
-"""Pixels of a TIFF's tile that are allowed whatever the limits: small pictures come in one large tile."""
+"""Pixels that a TIFF's tile may have whatever the limits: a small picture may be stored in one large tile."""
 
 
 def decode(
@@ -47,43 +49,45 @@ def decode(
     exif: ExifPolicy = "without-gps",
     truncated: bool = False,
 ) -> Image:
-    """The photo in `data`, upright, as uint8 RGB with what it carried.
+    """Decode the photo in `data`: upright uint8 RGB pixels, and the properties to write back.
 
-    exif: what of it is kept. truncated: take a JPEG, PNG or BMP that ends too early as far as it goes.
-    Raises ImageError when the bytes are empty, too many, of another format, truncated or damaged, when the
-    picture is larger than `limits`, when its samples are of a kind without 8 or 16-bit meaning, or when it is
-    made of so many pieces that decoding it would take minutes.
+    limits: limits on the file's bytes and the picture's size. exif: the EXIF to keep. truncated: True accepts a
+    JPEG, PNG or BMP that ends too early, as far as it goes.
+
+    Raises ImageError if the bytes are empty, too many, of another format, truncated or damaged, if the picture is
+    larger than `limits`, if its samples are neither 8 nor 16-bit integers, or if it consists of so many pieces
+    that decoding it would take minutes.
     """
     try:
-        picture = _opened(data, limits)
+        picture = _open(data, limits)
         deep = sixteen_bit.is_deep(picture)
         notes: list[str] = []
         try:
             picture.load()
         except OSError:
-            if not truncated or picture.format not in _TAKEN_IN_PART:
+            if not truncated or picture.format not in _TRUNCATED_FORMATS:
                 raise
-            _take_as_it_is(picture)
+            _keep_decoded_part(picture)
             notes.append("it ends too early: what is missing is of one colour")
             if deep:
-                notes.append(_REDUCED)
-            deep = False  # a second decoding would end in the same error
+                notes.append(_REDUCED_NOTE)
+            deep = False  # decoding it a second time would raise the same error
         return _unpack(picture, data, deep, exif, notes)
     except ImageError:
         raise
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         raise TooLargeError(f"it has too many pixels ({error})") from error
     except Exception as error:
-        # Decoders of hostile bytes raise nearly every type there is; each of them means the same here.
+        # On hostile bytes decoders raise nearly any type of exception, all with this meaning.
         raise ImageError(f"it is truncated or damaged ({one_line(error)})") from error
 
 
 def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
-    """What the file says of itself, with nothing decoded; raises ImageError as `decode` does for the header."""
+    """Read a file's format and size without decoding it; raises the ImageErrors of `decode` about the header."""
     try:
-        picture = _opened(data, limits)
+        picture = _open(data, limits)
         turn, _ = read_metadata(picture, "none", [])
-        # Of a TIFF, Pillow gives the upright size at once.
+        # For a TIFF Pillow's size is that of the upright picture.
         width, height = picture.size if picture.format == "TIFF" else turned(picture.size, turn)
         return Header(_format(picture), height, width)
     except ImageError:
@@ -92,7 +96,7 @@ def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
         raise ImageError(f"it is truncated or damaged ({one_line(error)})") from error
 
 
-def _opened(data: bytes, limits: Limits) -> ImageFile.ImageFile:
+def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
     check_bytes(len(data), limits)
     check_pieces(data)
     try:
@@ -117,7 +121,7 @@ def _opened(data: bytes, limits: Limits) -> ImageFile.ImageFile:
 
 
 def _check_tiles(picture: TiffImagePlugin.TiffImageFile, limits: Limits) -> None:
-    """A TIFF's tiles have a size of their own, and libtiff makes room for a whole one."""
+    """Raise ImageError for a TIFF with too large tiles: libtiff allocates a whole one for any picture."""
     width, height = (
         picture.tag_v2.get(tag) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
     )
@@ -129,8 +133,8 @@ def _check_tiles(picture: TiffImagePlugin.TiffImageFile, limits: Limits) -> None
         raise TooLargeError(f"its tiles are {width}x{height} pixels, more than the limit")
 
 
-def _take_as_it_is(picture: ImageFile.ImageFile) -> None:
-    """Keep the part that was decoded before the file ended; raises ImageError where there is none."""
+def _keep_decoded_part(picture: ImageFile.ImageFile) -> None:
+    """Keep the part that was decoded before the file ended; raises ImageError if there is none."""
     picture.tile = []
     picture.load()
     extrema = picture.getextrema()
@@ -140,7 +144,7 @@ def _take_as_it_is(picture: ImageFile.ImageFile) -> None:
 
 
 def _format(picture: Pillow.Image) -> str:
-    # A MPO file is a JPEG with a second picture behind it; the first one is the photo.
+    # An MPO file is a JPEG followed by more pictures; the first one is the photo.
     return "JPEG" if picture.format == "MPO" else str(picture.format)
 
 
@@ -153,7 +157,7 @@ def _unpack(picture: Pillow.Image, data: bytes, deep: bool, policy: ExifPolicy, 
     if deep:
         samples = sixteen_bit.read_deep(data, picture, turn)
         if samples is None:
-            notes.append(_REDUCED)
+            notes.append(_REDUCED_NOTE)
     upright = picture if turn is None else picture.transpose(turn)
     if upright.mode == "CMYK":
         upright, icc = _cmyk_to_rgb(upright, icc), None

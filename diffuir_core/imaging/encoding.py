@@ -1,4 +1,4 @@
-"""A photo's pixels back to bytes."""
+"""Encoding: a photo to a file's bytes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import struct
 import numpy as np
 from PIL import Image as Pillow
 
+from ..pixels import Pixels
 from . import sixteen_bit
-from .image import FORMATS, Image, ImageError, Pixels, Samples, one_line
+from .image import FORMATS, Image, ImageError, Samples, one_line
 
 _DEEP_FORMATS = {"PNG": sixteen_bit.png, "TIFF": sixteen_bit.tiff}
 _LONGEST_SIDE = {"WEBP": 16_383}
-"""Pixels, of a format whose sides are less than `Limits` may let in."""
+"""Longest side of a format that has less than `Limits` may allow, pixels."""
 
 
 def encode(image: Image, format: str | None = None, quality: int = 95) -> bytes:
-    """The photo as a file's bytes, in its own format unless `format` (one of FORMATS) is given.
+    """Encode the photo as a file's bytes.
 
-    quality: 1 to 100, for JPEG (always 4:4:4) and lossy WebP; the others are lossless.
-    Raises ImageError where the format cannot hold the photo: transparency in JPEG, sides beyond its maximum.
+    format: one of FORMATS; None for the photo's own. quality: 1 .. 100, for JPEG (always 4:4:4) and lossy WebP;
+    the others are lossless. Raises ImageError if the format can't hold the photo: transparency in JPEG, a side
+    beyond the format's maximum.
     """
     target = format or image.format
     check_fits(image, target)
@@ -32,7 +34,7 @@ def encode(image: Image, format: str | None = None, quality: int = 95) -> bytes:
     of_format: dict[str, dict[str, object]] = {
         "JPEG": {"quality": quality, "subsampling": 0},
         "WEBP": {"quality": quality, "lossless": image.lossless, "exact": image.lossless},
-        # Pillow's compressing writer cannot hold the camera's block of the EXIF.
+        # Pillow's compressing writer can't write the camera's block of the EXIF.
         "TIFF": {"compression": "raw" if image.exif else "tiff_adobe_deflate"},
     }
     if target == "BMP" and picture.mode == "RGBA":
@@ -52,7 +54,7 @@ def encode(image: Image, format: str | None = None, quality: int = 95) -> bytes:
 
 
 def check_fits(image: Image, format: str) -> None:
-    """Raises ImageError, as `encode` does, where the format cannot hold the photo: ask before it is restored."""
+    """Raise ImageError, as `encode` does, if the format can't hold the photo; to be called before restoring."""
     if format not in FORMATS:
         raise ImageError(f"{format} cannot be written: choose one of {', '.join(FORMATS)}")
     if format == "JPEG" and image.alpha is not None:
@@ -68,13 +70,13 @@ def _deep_samples(image: Image, deep: Samples, format: str) -> Samples:
     if deep.shape[-1] % 2 and image.alpha is not None:
         deep = np.concatenate((deep, image.alpha[..., None] * np.uint16(257)), axis=-1)
     if deep.shape[-1] == 2 and format == "TIFF":
-        # No reader that we know takes 16-bit grey with alpha from a TIFF.
+        # We know no reader of 16-bit grey with alpha in a TIFF.
         deep = deep[..., [0, 0, 0, 1]]
     return deep
 
 
 def _compose(image: Image, format: str) -> Pillow.Image:
-    """What is handed to the encoder: pixels and alpha in the mode the photo had, where the format has it."""
+    """The picture for the encoder: pixels and alpha, in the mode that the photo had if the format has it."""
     picture = Pillow.fromarray(image.pixels)
     if image.colour == "L" and format != "WEBP":
         return _with_alpha(picture.convert("L"), image.alpha, format)
@@ -92,12 +94,12 @@ def _with_alpha(picture: Pillow.Image, alpha: Pixels | None, format: str) -> Pil
 
 
 def _bmp_with_alpha(picture: Pillow.Image) -> bytes:
-    """A BMP with a BITMAPV4HEADER, which alone says that the fourth byte is alpha; Pillow writes an older one."""
+    """A BMP with a BITMAPV4HEADER, which marks the fourth byte as alpha; Pillow writes an older header."""
     width, height = picture.size
     body = picture.transpose(Pillow.Transpose.FLIP_TOP_BOTTOM).tobytes("raw", "BGRA")
     masks = (0x00FF0000, 0x0000FF00, 0x000000FF, 0xFF000000)
     info = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(body), 2835, 2835, 0, 0)
-    # "Win " as the colour space, then end points and gammas that it makes meaningless.
+    # The colour space "Win ", then end points and gammas, which it leaves unused.
     header = info + struct.pack("<IIII4s", *masks, b" niW") + bytes(48)
     start = 14 + len(header)
     return struct.pack("<2sIHHI", b"BM", start + len(body), 0, 0, start) + header + body
@@ -115,6 +117,6 @@ def _to_palette(picture: Pillow.Image) -> Pillow.Image:
 
 
 def _fitting_profile(image: Image, mode: str) -> bytes | None:
-    """The ICC profile if it is for these pixels: its colour space stands in bytes 16 to 20 (ICC.1, 7.2)."""
+    """The ICC profile if it fits the mode: its colour space is in bytes 16 to 20 (ICC.1, 7.2)."""
     wanted = b"GRAY" if mode in ("L", "LA") else b"RGB "
     return image.icc_profile if image.icc_profile and image.icc_profile[16:20] == wanted else None

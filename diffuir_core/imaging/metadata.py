@@ -1,4 +1,4 @@
-"""What a photo says of itself beside its pixels: which way is up, and the EXIF that is kept."""
+"""A photo's orientation, and the EXIF that is kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TRANSPOSE = {
     8: Pillow.Transpose.ROTATE_90,
 }
 _TAG = ExifTags.Base
-# An allow-list: a TIFF's first directory also holds its own layout and, in GeoTIFF, a place on the map.
+# An allow-list: a TIFF's first directory also holds the file's layout and, in GeoTIFF, its position on the map.
 _EXIF_KEPT = (
     _TAG.ImageDescription, _TAG.Make, _TAG.Model, _TAG.XResolution, _TAG.YResolution, _TAG.ResolutionUnit,
     _TAG.Software, _TAG.DateTime, _TAG.Artist, _TAG.HostComputer, _TAG.Rating, _TAG.RatingPercent,
@@ -29,7 +29,10 @@ _EXIF_LONGEST = 65_000  # bytes; a JPEG segment holds 65,533
 def read_metadata(
     picture: Pillow.Image, policy: ExifPolicy, notes: list[str]
 ) -> tuple[Pillow.Transpose | None, bytes | None]:
-    """How to turn the picture upright, and the EXIF that is kept; damage is added to `notes`."""
+    """The transposition that makes the picture upright, None for none, and the EXIF to keep.
+
+    Damaged EXIF is dropped with a line in `notes`.
+    """
     turn = None
     try:
         exif = picture.getexif()
@@ -38,23 +41,24 @@ def read_metadata(
         turn = _TRANSPOSE.get(exif.get(_TAG.Orientation, 1))
         if policy == "none":
             return turn, None
-        return turn, _kept(exif, turned(picture.size, turn), with_gps=policy == "with-gps")
+        return turn, _select(exif, turned(picture.size, turn), with_gps=policy == "with-gps")
     except Exception as error:  # noqa: BLE001 - a camera's broken metadata is no reason to refuse its photo
         notes.append(f"its EXIF is damaged and dropped ({one_line(error)})")
         return turn, None
 
 
 def turned(size: tuple[int, int], turn: Pillow.Transpose | None) -> tuple[int, int]:
-    """(width, height) after turning."""
-    lying = turn is not None and turn not in (
+    """The (width, height) of a picture after `turn`."""
+    swaps_sides = turn is not None and turn not in (
         Pillow.Transpose.FLIP_LEFT_RIGHT,
         Pillow.Transpose.FLIP_TOP_BOTTOM,
         Pillow.Transpose.ROTATE_180,
     )
-    return size[::-1] if lying else size
+    return size[::-1] if swaps_sides else size
 
 
-def _kept(exif: Pillow.Exif, size: tuple[int, int], *, with_gps: bool) -> bytes | None:
+def _select(exif: Pillow.Exif, size: tuple[int, int], *, with_gps: bool) -> bytes | None:
+    """The EXIF to write for an upright photo of (width, height); None if nothing is left to write."""
     kept = Pillow.Exif()
     for tag in _EXIF_KEPT:
         if tag in exif:

@@ -1,4 +1,4 @@
-"""Full-reference image quality on uint8 photos; needs scikit-image (the extra `diffuir[metrics]`)."""
+"""Full-reference image quality metrics for uint8 photos. Needs scikit-image (the extra `diffuir[metrics]`)."""
 
 from diffuir_core.metrics.fidelity import Channel, luma, psnr, ssim
 

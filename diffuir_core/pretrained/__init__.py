@@ -1,5 +1,6 @@
-"""The weights that ship; README.md says what they were trained on and what they do."""
+"""The weights that ship; README.md is their model card."""
 
 from pathlib import Path
 
 PRETRAINED = Path(__file__).parent / "diffuir-t.safetensors"
+"""Path of the weights that ship."""

@@ -1,20 +1,19 @@
-"""What `diffuir restore` adds to its arithmetic, and whether its memory stays flat.
+"""Overhead of `diffuir restore`, and whether its memory stays flat.
 
 python tests/benchmarks/collection.py [--photos 20000] [--side 32] [--batch-size N] [--turns 1] [--json FILE]
-python tests/benchmarks/collection.py --model PHOTOS [--steps 3] [--precision float32] [--batch-size N]
+python tests/benchmarks/collection.py --model [PHOTOS] [--steps 3] [--precision float32] [--batch-size N]
 
-Without a model: many tiny JPEGs through a restorer that changes nothing, beside a bare loop of two processes that
-reads, decodes, encodes and writes the same files with the same functions. The memory of the driver and of Ray's
-workers is looked at once 1,000 photos are done, and at the end. `start`: until the first result.
+Without `--model`: many tiny JPEGs through a restorer that changes nothing, beside a bare loop of two processes
+that reads, decodes, encodes and writes the same files with the same functions. The memory of the driver and of
+Ray's workers is sampled after 1,000 photos, half-way and at the end. `start`: time to the first result.
 
-With `--model`: the photos of a folder through the restorer, beside the same restorer in a loop over photos that
-are decoded already, without encoding and writing; in turns.
+With `--model`: the photos of a folder, or those of scikit-image, through the restorer, beside the same restorer
+in a loop over decoded photos, without encoding and writing; in turns.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import shutil
 import statistics
@@ -27,40 +26,47 @@ from typing import Any
 
 import numpy as np
 import psutil
+from options import benchmark_parser, write_figures
+from photos import write_photos
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from diffuir_core.imaging import decode, encode
+from diffuir_core.pixels import Pixels
 from diffuir_core.restorer import Restoration
 
-FOLDER_OF = 1000
-"""Photos."""
+FOLDER_SIZE = 1000
+"""Photos in a folder."""
+
+
+BUNDLED = "scikit-image's"
+"""Value of `--model` without a folder."""
 
 
 class PassThrough:
-    """Changes nothing."""
+    """A restorer that changes nothing."""
 
     precision = "float32"
 
     def __init__(self, weights: Path | None = None) -> None: ...
 
-    def restorations(self, images: Sequence[np.ndarray]) -> list[Restoration]:
+    def restorations(self, images: Sequence[Pixels]) -> list[Restoration]:
         return [Restoration(image, None) for image in images]
 
 
 def make_photos(folder: Path, count: int, side: int) -> None:
-    """Tiny JPEGs, all different, a thousand a folder."""
+    """Write `count` different JPEGs with sides of `side` pixels, in folders of `FOLDER_SIZE`."""
     rng = np.random.default_rng(0)
     for i in range(count):
         small = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        file = folder / f"{i // FOLDER_OF:04d}" / f"{i:07d}.jpg"
+        file = folder / f"{i // FOLDER_SIZE:04d}" / f"{i:07d}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(small).resize((side, side), Image.Resampling.BILINEAR).save(file, quality=90)
 
 
 def bare(arguments: tuple[list[str], str, str]) -> None:
-    """One process of the bare loop."""
+    """Restore the files of one process of the bare loop."""
     names, source, target = arguments
     for name in names:
         image = decode((Path(source) / name).read_bytes())
@@ -70,7 +76,7 @@ def bare(arguments: tuple[list[str], str, str]) -> None:
 
 
 def bare_rate(source: Path, target: Path) -> float:
-    """Photos per second of two processes."""
+    """Throughput of the bare loop's two processes, photos per second."""
     names = sorted(str(path.relative_to(source)) for path in source.rglob("*.jpg"))
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.map(abs, range(2))
@@ -80,13 +86,13 @@ def bare_rate(source: Path, target: Path) -> float:
 
 
 class Memory(threading.Thread):
-    """The memory of this process and of all that it has started, every four seconds."""
+    """Samples the memory of this process and its descendants every four seconds."""
 
     def __init__(self, target: Path) -> None:
         super().__init__(daemon=True)
         self.target = target
         self.points: list[tuple[int, int, int]] = []
-        """(photos done, bytes of the driver, most bytes of a worker)."""
+        """Samples: (photos done, bytes of the driver, most bytes of a worker)."""
         self.first = 0.0
         self.done = lambda: 0
         self.ended = threading.Event()
@@ -104,8 +110,8 @@ class Memory(threading.Thread):
             self.points.append((self.done(), me.memory_info().rss, max(workers)))
 
 
-def ours(values: dict[str, Any]) -> dict[str, Any]:
-    """A run through `diffuir_platform.restore`, in this process."""
+def measure_job(values: dict[str, Any]) -> dict[str, Any]:
+    """Measure a run of `diffuir_platform.restore` in this process."""
     from ray import cloudpickle
 
     import diffuir_platform.restore.run as job
@@ -117,7 +123,7 @@ def ours(values: dict[str, Any]) -> dict[str, Any]:
     memory = Memory(target)
     began = time.perf_counter()
     arrivals: list[float] = []
-    count = job.Run._enter
+    count = job.Run._record_row
 
     spent: list[float] = []
 
@@ -127,14 +133,14 @@ def ours(values: dict[str, Any]) -> dict[str, Any]:
             spent.append(time.process_time())
         count(self, row, ledger)
 
-    job.Run._enter = entered  # type: ignore[method-assign]
+    job.Run._record_row = entered  # type: ignore[method-assign]
     memory.done = lambda: len(arrivals)
     memory.start()
     make = None if values["model"] else PassThrough
     options = RestoreOptions(**values["options"])
     summary = restore(values["source"], target, options, restart=True, restorer=make)
     memory.ended.set()
-    # From the first result on: the start is said by itself.
+    # The rate is counted from the first result on; the start has a figure of its own.
     return {
         "start": arrivals[0] - began,
         "seconds": summary.seconds,
@@ -148,39 +154,43 @@ def ours(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def bare_model(values: dict[str, Any]) -> float:
-    """Photos per second of the restorer alone."""
+    """Throughput of the restorer alone, photos per second."""
     from diffuir_platform.restore import RestoreOptions
 
     files = sorted(path for path in Path(values["source"]).rglob("*") if path.is_file())
     images = [decode(path.read_bytes()).pixels for path in files]
     restorer = RestoreOptions(**values["options"]).restorer()
-    together = values["options"]["batch_size"] or 1
-    restorer.restore(images[:together])
+    batch = values["options"]["batch_size"] or 1
+    restorer.restore(images[:batch])
     began = time.perf_counter()
-    for i in range(0, len(images), together):
-        restorer.restore(images[i : i + together])
+    for i in range(0, len(images), batch):
+        restorer.restore(images[i : i + batch])
     return len(images) / (time.perf_counter() - began)
 
 
-def apart(run: Any, *arguments: Any) -> Any:
-    """What `run` returns, in a process of its own."""
+def in_own_process(run: Any, *arguments: Any) -> Any:
+    """Run a function in a new process and return its result."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(run, arguments)
 
 
-def with_model(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """The figures of `--model`."""
+def with_model(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure and print the figures with `--model`."""
+    source = Path(options.model)
+    if options.model == BUNDLED:
+        source = folder / "photos"
+        write_photos(source)
     values = {
-        "source": asked.model,
+        "source": str(source),
         "target": str(folder / "out"),
-        "photos": sum(path.is_file() for path in Path(asked.model).rglob("*")),
+        "photos": sum(path.is_file() for path in source.rglob("*")),
         "model": True,
-        "options": {"steps": asked.steps, "precision": asked.precision, "batch_size": asked.batch_size},
+        "options": {"steps": options.steps, "precision": options.precision, "batch_size": options.batch_size},
     }
     runs, loops = [], []
-    for _ in range(asked.turns):
-        runs.append(apart(ours, values))
-        loops.append(apart(bare_model, values))
+    for _ in range(options.turns):
+        runs.append(in_own_process(measure_job, values))
+        loops.append(in_own_process(bare_model, values))
     job, loop = statistics.median(run["rate"] for run in runs), statistics.median(loops)
     table = Table("", "images/s", "of the bare loop")
     table.add_row("restorer in a loop, decoded photos", f"{loop:.3f}", "100%")
@@ -189,21 +199,21 @@ def with_model(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"rates": [run["rate"] for run in runs], "bare": loops, "of_bare": job / loop}
 
 
-def without_model(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """The figures of many tiny photos."""
-    make_photos(folder / "in", asked.photos, asked.side)
+def without_model(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure and print the figures of many tiny photos."""
+    make_photos(folder / "in", options.photos, options.side)
     values = {
         "source": str(folder / "in"),
         "target": str(folder / "out"),
-        "photos": asked.photos,
+        "photos": options.photos,
         "model": False,
-        "options": {"batch_size": asked.batch_size},
+        "options": {"batch_size": options.batch_size},
     }
     loops, runs = [], []
-    for _ in range(asked.turns):
+    for _ in range(options.turns):
         loops.append(bare_rate(folder / "in", folder / "bare"))
         shutil.rmtree(folder / "bare")
-        runs.append(apart(ours, values))
+        runs.append(in_own_process(measure_job, values))
     rate, bare_rate_ = statistics.median(run["rate"] for run in runs), statistics.median(loops)
     points = runs[-1]["memory"]
     early = next((point for point in points if point[0] >= 1000), points[-1])
@@ -228,20 +238,20 @@ def without_model(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=int, default=20_000)
-    parser.add_argument("--side", type=int, default=32)
-    parser.add_argument("--batch-size", type=int, help="most photos that go through the stages together")
-    parser.add_argument("--turns", type=int, default=1)
-    parser.add_argument("--model", metavar="PHOTOS", help="a folder of photos to restore")
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--precision", default="float32")
-    parser.add_argument("--json", help="write the figures here too")
-    asked = parser.parse_args()
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--photos", type=int, default=20_000, help="number of tiny photos")
+    parser.add_argument("--side", type=int, default=32, help="side of a tiny photo, pixels")
+    parser.add_argument("--batch-size", type=int, help="most photos in a batch; None for the job's default")
+    parser.add_argument("--turns", type=int, default=1, help="measurements of each side")
+    parser.add_argument(
+        "--model", nargs="?", const=BUNDLED, metavar="PHOTOS", help="folder of photos for the shipped weights"
+    )
+    parser.add_argument("--steps", type=int, default=3, help="sampling steps with --model")
+    parser.add_argument("--precision", default="float32", help="precision with --model")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        figures = (with_model if asked.model else without_model)(asked, Path(name))
-    if asked.json:
-        Path(asked.json).write_text(json.dumps(vars(asked) | figures, indent=1))
+        figures = (with_model if options.model else without_model)(options, Path(name))
+    write_figures(options, vars(options) | figures)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What the endpoint adds to a model's own time, and what becomes of it under load.
+"""Latency that the endpoint adds to a model's own time, and its behaviour under load.
 
 python tests/benchmarks/endpoint.py [--model stub|T] [--cost 0.1] [--batch 1] [--side 256] [--seconds 20]
                                     [--loads 0.5 1 2] [--replicas 1] [--max-wait S] [--alone 200] [--json FILE]
 
-Added: of requests one after the other, what the client waits beyond the model's own time. Then arrivals by chance
-(Poisson) at shares of the capacity, which do not wait for earlier answers. Capacity: what the model's own time
-allows; with several replicas, of so many. The stub takes `--cost` seconds for up to `--batch` photos, asleep.
+`added`: of sequential requests, the client's latency minus the model's own time. Then requests arrive at random
+(Poisson) at multiples of the capacity, without waiting for earlier responses. Capacity: the throughput that the
+model's own time allows, times the replicas. The stub sleeps `--cost` seconds for up to `--batch` photos.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
-import json
 import random
 import re
 import statistics
@@ -27,6 +26,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+from options import benchmark_parser, write_figures
 from PIL import Image
 from ray import cloudpickle
 from rich.console import Console
@@ -40,20 +40,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.serving import MakesStub
 
 PORT = 8319
+"""Port of the endpoint that is started."""
 
 
 @dataclass
-class Seen:
-    """What clients saw at one load."""
+class LoadFigures:
+    """The responses that clients saw at one load."""
 
     load: float
+    """Offered load, as a multiple of the capacity."""
     seconds: float = 0.0
+    """Length of the measurement, seconds."""
     statuses: Counter[str] = field(default_factory=Counter)
+    """Number of responses by HTTP status or type of error."""
     waits: list[float] = field(default_factory=list)
-    """Of those that were accepted, seconds."""
+    """Latencies of the accepted requests, seconds."""
     own: list[float] = field(default_factory=list)
+    """The model's own times for them, seconds."""
     refusals: list[float] = field(default_factory=list)
+    """Latencies of the refused requests, seconds."""
     replicas: list[float] = field(default_factory=list)
+    """Numbers of replicas, once a second."""
 
     def add(self, status: str, waited: float, timing: dict[str, float]) -> None:
         self.statuses[status] += 1
@@ -89,7 +96,9 @@ def photo(side: int) -> bytes:
     return buffer.getvalue()
 
 
-async def ask(session: aiohttp.ClientSession, url: str, data: bytes, seen: Seen) -> dict[str, float]:
+async def ask(
+    session: aiohttp.ClientSession, url: str, data: bytes, figures: LoadFigures
+) -> dict[str, float]:
     began = time.perf_counter()
     timing: dict[str, float] = {}
     try:
@@ -102,13 +111,13 @@ async def ask(session: aiohttp.ClientSession, url: str, data: bytes, seen: Seen)
             timing = {name: float(ms) / 1000 for name, ms in re.findall(r"(\w+);dur=([\d.]+)", header)}
     except aiohttp.ClientError as error:
         status = type(error).__name__
-    seen.add(status, time.perf_counter() - began, timing)
+    figures.add(status, time.perf_counter() - began, timing)
     return timing
 
 
-async def alone(url: str, data: bytes, count: int) -> tuple[Seen, list[dict[str, float]]]:
-    """Requests one after the other."""
-    seen = Seen(0)
+async def sequential(url: str, data: bytes, count: int) -> tuple[LoadFigures, list[dict[str, float]]]:
+    """Send `count` requests one after the other; returns their figures and the server's timings."""
+    figures = LoadFigures(0)
     async with aiohttp.ClientSession() as session:
         floor = []
         for _ in range(count):
@@ -117,13 +126,13 @@ async def alone(url: str, data: bytes, count: int) -> tuple[Seen, list[dict[str,
                 await response.read()
             floor.append(1000 * (time.perf_counter() - began))
         print(f"a request without a photo: {statistics.median(floor):.2f} ms at the median")
-        timings = [await ask(session, url, data, seen) for _ in range(count)]
-    return seen, timings
+        timings = [await ask(session, url, data, figures) for _ in range(count)]
+    return figures, timings
 
 
-async def under_load(url: str, data: bytes, load: float, rate: float, seconds: float) -> Seen:
-    """Arrivals by chance, `rate` a second, whatever became of the earlier ones."""
-    seen = Seen(load)
+async def under_load(url: str, data: bytes, load: float, rate: float, seconds: float) -> LoadFigures:
+    """Send requests at random times, `rate` a second, without waiting for responses."""
+    figures = LoadFigures(load)
     rng = random.Random(0)
     pending: set[asyncio.Task[Any]] = set()
     connector = aiohttp.TCPConnector(limit=0)
@@ -132,19 +141,19 @@ async def under_load(url: str, data: bytes, load: float, rate: float, seconds: f
         async def watch() -> None:
             while True:
                 async with session.get(f"{url}/readyz") as response:
-                    seen.replicas.append((await response.json()).get("models", 0))
+                    figures.replicas.append((await response.json()).get("models", 0))
                 await asyncio.sleep(1)
 
         watching = asyncio.create_task(watch())
         began = due = time.perf_counter()
         while due < began + seconds:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            pending.add(asyncio.create_task(ask(session, url, data, seen)))
+            pending.add(asyncio.create_task(ask(session, url, data, figures)))
             due += rng.expovariate(rate)
         await asyncio.gather(*pending)
-        seen.seconds = time.perf_counter() - began
+        figures.seconds = time.perf_counter() - began
         watching.cancel()
-    return seen
+    return figures
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -160,10 +169,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     make = None if options.model == "T" else MakesStub(options.cost, options.batch)
     results: dict[str, Any] = {"options": vars(options)}
     with serving(settings, make) as url:
-        asyncio.run(alone(url, data, 5))
-        seen, timings = asyncio.run(alone(url, data, options.alone))
-        added = [1000 * (wait - own) for wait, own in zip(seen.waits, seen.own, strict=True)]
-        own = statistics.median(seen.own)
+        asyncio.run(sequential(url, data, 5))
+        figures, timings = asyncio.run(sequential(url, data, options.alone))
+        added = [1000 * (wait - own) for wait, own in zip(figures.waits, figures.own, strict=True)]
+        own = statistics.median(figures.own)
         stages = {name: 1000 * statistics.median(t[name] for t in timings) for name in timings[0]}
         cuts = statistics.quantiles(added, n=100)
         print(
@@ -183,7 +192,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def until_one(url: str) -> float:
-    """Seconds until there is but one replica again."""
+    """Wait until there is one replica again; returns the seconds that it took."""
     began = time.perf_counter()
     async with aiohttp.ClientSession() as session:
         while True:
@@ -197,17 +206,17 @@ async def until_one(url: str) -> float:
             await asyncio.sleep(1)
 
 
-def show(rows: Sequence[Seen], capacity: float) -> None:
+def show(rows: Sequence[LoadFigures], capacity: float) -> None:
     table = Table(title=f"capacity {capacity:.1f} a second")
     for name in (
         "load",
-        "asked/s",
+        "offered/s",
         "done/s",
         "median ms",
         "95% ms",
         "refused",
         "a refusal, ms",
-        "answers",
+        "responses",
         "replicas",
     ):
         table.add_column(name, justify="right")
@@ -217,23 +226,29 @@ def show(rows: Sequence[Seen], capacity: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", choices=("stub", "T"), default="stub")
-    parser.add_argument("--cost", type=float, default=0.1)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--loads", type=float, nargs="*", default=[0.5, 1, 2])
-    parser.add_argument("--replicas", type=int, default=1)
-    parser.add_argument("--most", type=int, help="Replicas that it may scale to.")
-    parser.add_argument("--max-wait", type=float, default=0.15)
-    parser.add_argument("--alone", type=int, default=200)
-    parser.add_argument("--json", type=Path)
+    parser = benchmark_parser(__doc__)
+    parser.add_argument(
+        "--model", choices=("stub", "T"), default="stub", help="a stub, or the shipped weights"
+    )
+    parser.add_argument(
+        "--cost", type=float, default=0.1, help="time that the stub takes for a batch, seconds"
+    )
+    parser.add_argument("--batch", type=int, default=1, help="photos that the stub takes at once")
+    parser.add_argument("--side", type=int, default=256, help="side of the photo, pixels")
+    parser.add_argument(
+        "--seconds", type=float, default=20, help="length of the measurement at a load, seconds"
+    )
+    parser.add_argument(
+        "--loads", type=float, nargs="*", default=[0.5, 1, 2], help="multiples of the capacity"
+    )
+    parser.add_argument("--replicas", type=int, default=1, help="replicas at the start")
+    parser.add_argument("--most", type=int, help="most replicas to scale to; None for no scaling")
+    parser.add_argument("--max-wait", type=float, default=0.15, help="longest wait for a model, seconds")
+    parser.add_argument("--alone", type=int, default=200, help="number of sequential requests")
     options = parser.parse_args()
     cloudpickle.register_pickle_by_value(sys.modules[MakesStub.__module__])
     results = run(options)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1, default=str))
+    write_figures(options, results)
 
 
 if __name__ == "__main__":

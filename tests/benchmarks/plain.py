@@ -1,6 +1,6 @@
-"""The network as one would first write it: eager, float32, contiguous, every attention written out.
+"""A straightforward implementation of the network: eager, float32, contiguous, every attention written out.
 
-What the speed of `PreparedUNet` is a ratio to. It reads the parameters of a `UNet` by their published names.
+The speed of `PreparedUNet` is given as a ratio to this one's. It uses the parameters of a `UNet`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from diffuir_core.unet import EPS, GROUPS, HEAD_DIM, HEADS, UNet
 
 
 class PlainUNet:
-    """forward of `UNet`: (B, 6, H, W) with H and W multiples of 16, (B,) times -> (B, 3, H, W)."""
+    """The forward pass of `UNet`: (B, 6, H, W), H and W multiples of 16, and (B,) times -> (B, 3, H, W)."""
 
     def __init__(self, model: UNet) -> None:
         self.dim = model.variant.dim
@@ -60,7 +60,7 @@ class PlainUNet:
         sinusoids = torch.cat((angles.sin(), angles.cos()), 1)
         return self._linear("time_mlp.3", F.gelu(self._linear("time_mlp.1", sinusoids)))
 
-    def _block(self, name: str, x: Tensor, moved: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def _block(self, name: str, x: Tensor, modulation: tuple[Tensor, Tensor] | None = None) -> Tensor:
         weight = self.state[f"{name}.proj.weight"]
         mean = weight.mean((1, 2, 3), keepdim=True)
         variance = weight.var((1, 2, 3), correction=0, keepdim=True)
@@ -68,8 +68,8 @@ class PlainUNet:
             x, (weight - mean) * (variance + EPS).rsqrt(), self.state[f"{name}.proj.bias"], padding=1
         )
         x = F.group_norm(x, GROUPS, self.state[f"{name}.norm.weight"], self.state[f"{name}.norm.bias"], EPS)
-        if moved is not None:
-            x = x * (moved[0] + 1) + moved[1]
+        if modulation is not None:
+            x = x * (modulation[0] + 1) + modulation[1]
         return F.silu(x)
 
     def _residual_block(self, name: str, x: Tensor, embedded: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class PlainUNet:
         return (x - mean) * (variance + EPS).rsqrt() * self.state[f"{name}.g"]
 
     def _heads(self, name: str, x: Tensor) -> tuple[Tensor, ...]:
-        """q, k, v, each (B, heads, features, positions)."""
+        """The queries, keys and values, each (B, heads, features, positions)."""
         qkv = self._conv(f"{name}.fn.to_qkv", self._channel_norm(f"{name}.norm", x))
         return tuple(part.unflatten(1, (HEADS, HEAD_DIM)).flatten(3) for part in qkv.chunk(3, 1))
 

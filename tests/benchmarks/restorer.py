@@ -1,19 +1,17 @@
-"""How fast the network restores: one table, each figure beside the plain network's and the machine's own rate.
+"""Speed and memory of a pass of the network, beside the plain network and the machine's own arithmetic rate.
 
 python tests/benchmarks/restorer.py [--variants T L] [--sizes 256x256 1280x720] [--batches 1 8] [--device cuda]
     [--json FILE]
 
-A line is one pass of the network. `rate`: the arithmetic of the network as published, in GFLOP/s. `of machine`:
-that by the best of a large matrix product and a channels-last 3x3 convolution in the same precision. `of plain`:
-how many times faster than `PlainUNet` (eager, float32, contiguous). The two networks and the machine take turns,
-on a CPU each in a process of its own, new for each line. `peak`: what the first pass adds to its process's memory,
-on a GPU to what is allocated there.
+A line is one pass of the network. `GFLOP/s`: the arithmetic of the published network over the time of the pass.
+`of machine`: that as a share of the best of a large matrix product and a channels-last 3x3 convolution in the
+same precision. `of plain`: speed-up over `PlainUNet` (eager, float32, contiguous). The two networks and the
+machine take turns; on a CPU each has a process of its own, new for each line. `peak`: memory that the first pass
+adds to its process, or on a GPU to the memory allocated there.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import statistics
 import time
@@ -24,26 +22,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from options import benchmark_parser, write_figures
 from plain import PlainUNet
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffuir_core.allocator import keep_freed_memory
+from diffuir_core.cuda_graphs import RecordedPasses
 from diffuir_core.precision import PRECISIONS
-from diffuir_core.prepared import PreparedUNet
-from diffuir_core.recording import RecordedPasses
+from diffuir_core.prepared_unet import PreparedUNet
 from diffuir_core.unet import build
 
-MOST_PIXELS = 2**20
-"""A batch of more is left out: the restorer never runs one (BATCH_PIXELS), large images go one by one."""
+MAX_PIXELS = 2**20
+"""Largest batch that is measured, pixels; the restorer runs no larger ones, apart from single large images."""
 
 PLAIN_PIXELS = 2**20
-"""Beyond this the plain network's written-out attention does not fit into a small machine."""
+"""Largest batch of the plain network, pixels: its attention, written out, would need too much memory for more."""
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one run."""
+    """Wall time of one run, seconds."""
     began = time.perf_counter()
     run()
     if device.type == "cuda":
@@ -52,7 +51,7 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 def machine_rate(dtype: torch.dtype, device: torch.device) -> list[Callable[[], float]]:
-    """Functions that each run once and return FLOP/s: a matrix product and a convolution."""
+    """Functions that run a matrix product or a convolution once and return its FLOP/s."""
     side = 2048 if device.type == "cpu" else 8192
     a = torch.randn(side, side, device=device, dtype=dtype)
     conv = torch.nn.Conv2d(128, 128, 3, padding=1, bias=False).to(
@@ -66,30 +65,30 @@ def machine_rate(dtype: torch.dtype, device: torch.device) -> list[Callable[[], 
 
 
 def added_peak(run: Callable[[], object], device: torch.device) -> int:
-    """By how many bytes `run` raises this process's memory, at its peak; on a CPU Linux tells."""
+    """Bytes by which `run` raises the peak of this process's memory (on Linux), or of the GPU's."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         run()
         return torch.cuda.max_memory_allocated(device) - before
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current memory
     before = _status("VmRSS")
     run()
     return _status("VmHWM") - before
 
 
 def _status(field: str) -> int:
-    """Bytes, of /proc/self/status."""
+    """A field of /proc/self/status, bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 _passes: dict[str, Any] = {}
-"""What this process has been set up to run."""
+"""The passes that this process is set up to run, by side."""
 
 
 def set_up(side: str, case: dict[str, Any]) -> int:
-    """Make one side ready in this process, run it once, and return by how many bytes that raised its peak."""
+    """Set up one side in this process, run it once, and return the bytes by which that raised the peak."""
     device, dtype = torch.device(case["device"]), PRECISIONS[case["precision"]]
     batch, width, height = case["batch"], case["width"], case["height"]
     torch.manual_seed(0)
@@ -107,33 +106,36 @@ def set_up(side: str, case: dict[str, Any]) -> int:
         keep_freed_memory()  # as the restorer does
     network = PreparedUNet(model, torch.tensor([500.0]), device, dtype)
     passes = RecordedPasses(network) if device.type == "cuda" else network
-    seen = network.see(degraded)
-    _passes[side] = lambda: seconds(lambda: passes(image, seen, 0), device)
+    condition = network.condition_features(degraded)
+    _passes[side] = lambda: seconds(lambda: passes(image, condition, 0), device)
     return added_peak(lambda: one_pass(side), device)
 
 
 @torch.inference_mode()
 def one_pass(side: str) -> float:
-    """Seconds of one pass of a side that this process is set up for."""
+    """Duration of one pass of a side that this process is set up for, seconds."""
     return _passes[side]()
 
 
 @torch.inference_mode()
 def best_rate() -> float:
-    """FLOP/s of the machine, now."""
+    """Current arithmetic rate of the machine, FLOP/s."""
     return max(rate() for rate in _passes["machine"])
 
 
 class ThisProcess:
-    """In place of a pool of one: a GPU tells what a side allocates there, and CUDA takes seconds to start."""
+    """Runs functions in this process, like a pool of one.
+
+    For a GPU, which counts each side's memory itself; a process would take seconds to start CUDA.
+    """
 
     def apply(self, function: Callable[..., Any], args: tuple[Any, ...] = ()) -> Any:
-        """What `function` returns."""
+        """Run `function` and return its result."""
         return function(*args)
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
-    """One line of the table."""
+    """Measure one line of the table."""
     batch, width, height = case["batch"], case["width"], case["height"]
     torch.cuda.empty_cache()
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
@@ -166,27 +168,27 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure every case and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--variants", nargs="+", default=["T", "L"])
-    parser.add_argument("--sizes", nargs="+", default=["256x256", "1280x720"])
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
-    parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS))
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", help="write the figures here too")
-    asked = parser.parse_args()
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--variants", nargs="+", default=["T", "L"], help="variants of the network")
+    parser.add_argument("--sizes", nargs="+", default=["256x256", "1280x720"], help="width x height, pixels")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], help="images in a batch")
+    parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), help="precisions to measure")
+    parser.add_argument("--turns", type=int, default=5, help="passes of each side")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, help="torch device")
+    options = parser.parse_args()
     table = Table(
         "variant", "size", "batch", "precision", "s", "GFLOP/s", "of machine", "of plain", "peak MiB"
     )
     lines = []
     for variant, size, batch, precision in product(
-        asked.variants, asked.sizes, asked.batches, asked.precisions
+        options.variants, options.sizes, options.batches, options.precisions
     ):
         width, height = (int(side) for side in size.split("x"))
-        if batch > max(1, MOST_PIXELS // (width * height)):
+        if batch > max(1, MAX_PIXELS // (width * height)):
             continue
         case = {"variant": variant, "width": width, "height": height, "batch": batch, "precision": precision}
-        line = measure(case | {"device": asked.device, "turns": asked.turns})
+        line = measure(case | {"device": options.device, "turns": options.turns})
         lines.append(line)
         table.add_row(
             variant, size, str(batch), precision, f"{line['seconds']:.4f}", f"{line['gflops']:.0f}",
@@ -195,11 +197,7 @@ def main() -> None:
         )  # fmt: skip
         Console(stderr=True).print(line)
     Console().print(table)
-    if asked.json:
-        with open(asked.json, "w") as file:
-            json.dump(
-                {"device": asked.device, "threads": torch.get_num_threads(), "lines": lines}, file, indent=1
-            )
+    write_figures(options, {"device": options.device, "threads": torch.get_num_threads(), "lines": lines})
 
 
 if __name__ == "__main__":

@@ -1,18 +1,16 @@
-"""What tiles cost: restored in tiles beside restored whole, with each tile's own norms and with the whole image's.
+"""Quality and time of restoring in tiles beside restoring whole, with norms of each tile or of the image.
 
 python tests/benchmarks/tiles.py [--photos FOLDER] [--tiles 128 256 384] [--count 5] [--json FILE]
 
-Over the centres (768x512) of `--count` photos, 3 steps, float32. `dB`: PSNR against the whole image's result, the
-mean and the least. `seam`: the mean step between neighbouring pixels across the borders of tiles, relative to the
-step beside them, over the same of the whole image's result: 1 where nobody could tell. `time`: over that of the
-whole image.
+Restores the centres (up to 768x512) of `--count` photos of at least 400x400 pixels in 3 steps in float32. `dB`:
+PSNR against the whole image's result, mean and least. `seam`: mean difference of neighbouring pixels across the
+borders of tiles over that beside them, divided by the same ratio of the whole image's result; 1 for invisible
+borders. `time`: relative to the whole image's.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Iterator
@@ -22,6 +20,8 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
+from options import benchmark_parser, write_figures
+from photos import degraded_photos
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -29,15 +29,19 @@ from torch import Tensor
 from diffuir_core import Restorer, norms
 from diffuir_core.imaging import FORMAT_OF_SUFFIX, decode
 from diffuir_core.metrics import psnr
+from diffuir_core.pixels import Pixels
 from diffuir_core.tiling import Tiling
 
 HEIGHT, WIDTH = 512, 768
+"""Largest part of a photo that is restored, pixels."""
+LEAST_SIDE = 400
+"""Least side of a photo that is used, pixels."""
 BESIDE = 4
-"""Pixels from a border within which its surroundings lie."""
+"""Distance from a border up to which pixels count as beside it."""
 
 
-def seam(image: np.ndarray, tiling: Tiling) -> float:
-    """Mean step across the borders of tiles over the mean step beside them; image: uint8 (H, W, 3)."""
+def seam(image: Pixels, tiling: Tiling) -> float:
+    """The mean difference of neighbouring pixels across the borders of tiles, over that beside them."""
     across, beside = [], []
     for axis, side in ((0, tiling.height), (1, tiling.width)):
         steps = np.abs(np.diff(image.astype(np.float32), axis=axis)).mean(axis=(1 - axis, 2))
@@ -52,49 +56,64 @@ def seam(image: np.ndarray, tiling: Tiling) -> float:
 
 @contextmanager
 def own_statistics() -> Iterator[None]:
-    """Each tile with its own norms, as if there were no correction, and without the pass that it needs."""
-    with_the_image = norms.StepNorm._normed
+    """Norms with each tile's own statistics, without the pass that gathers the image's."""
+    normed = norms.StepNorm._normed
 
-    def alone(self: norms.StepNorm, x: Tensor, step: norms.Step) -> Tensor:
-        return with_the_image(self, x, norms.Step(step.number))
+    def normed_alone(self: norms.StepNorm, x: Tensor, step: norms.Step) -> Tensor:
+        return normed(self, x, norms.Step(step.number))
 
     no_tiles = SimpleNamespace(windows=[])
-    with patch.object(norms.StepNorm, "_normed", alone), patch.object(Tiling, "edge_to_edge", no_tiles):
+    with (
+        patch.object(norms.StepNorm, "_normed", normed_alone),
+        patch.object(Tiling, "edge_to_edge", no_tiles),
+    ):
         yield
 
 
-def timed(restorer: Restorer, image: np.ndarray) -> tuple[np.ndarray, float]:
-    """The restored image and the seconds it took."""
+def timed(restorer: Restorer, image: Pixels) -> tuple[Pixels, float]:
+    """Restore an image; returns the result and the seconds it took."""
     began = time.perf_counter()
     (restored,) = restorer.restore([image])
     return restored, time.perf_counter() - began
 
 
+def photos_in(folder: Path) -> list[Pixels]:
+    """All photos below a folder, in the order of their names."""
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in FORMAT_OF_SUFFIX)
+    return [decode(file.read_bytes()).pixels for file in files]
+
+
+def centre(pixels: Pixels) -> Pixels:
+    """The centre of a photo, at most `HEIGHT` x `WIDTH`."""
+    top, left = max(pixels.shape[0] - HEIGHT, 0) // 2, max(pixels.shape[1] - WIDTH, 0) // 2
+    return np.ascontiguousarray(pixels[top : top + HEIGHT, left : left + WIDTH])
+
+
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, default=Path("../shared/photos/real"))
-    parser.add_argument("--tiles", nargs="+", type=int, default=[128, 256, 384])
-    parser.add_argument("--count", type=int, default=5)
-    parser.add_argument("--json", help="write the figures here too")
-    asked = parser.parse_args()
-    files = sorted(f for f in asked.photos.rglob("*") if f.suffix.lower() in FORMAT_OF_SUFFIX)
-    images = []
-    for file in files:
-        pixels = decode(file.read_bytes()).pixels
-        if pixels.shape[0] >= 400 and pixels.shape[1] >= 400:
-            top, left = max(pixels.shape[0] - HEIGHT, 0) // 2, max(pixels.shape[1] - WIDTH, 0) // 2
-            images.append(np.ascontiguousarray(pixels[top : top + HEIGHT, left : left + WIDTH]))
-    images = images[:: max(1, len(images) // asked.count)][: asked.count]
+    parser = benchmark_parser(__doc__)
+    parser.add_argument(
+        "--photos", type=Path, help="folder of photos; None for degraded ones of scikit-image"
+    )
+    parser.add_argument(
+        "--tiles", nargs="+", type=int, default=[128, 256, 384], help="sides of tiles, pixels"
+    )
+    parser.add_argument("--count", type=int, default=5, help="number of photos")
+    options = parser.parse_args()
+    photos = photos_in(options.photos) if options.photos else degraded_photos()
+    images = [centre(photo) for photo in photos if min(photo.shape[:2]) >= LEAST_SIDE]
+    if not images:
+        parser.error(f"{options.photos} holds no photo of at least {LEAST_SIDE}x{LEAST_SIDE} pixels")
+    images = images[:: max(1, len(images) // options.count)][: options.count]
     whole = [timed(Restorer(precision="float32"), image) for image in images]
     table = Table("tile", "norms of", "dB", "least dB", "seam", "time")
     lines = []
-    for tile, kind in itertools.product(asked.tiles, ("each tile", "the image")):
+    for tile, kind in itertools.product(options.tiles, ("each tile", "the image")):
         restorer = Restorer(precision="float32", tile=tile)
         figures: dict[str, list[float]] = {"db": [], "seam": [], "time": []}
         for image, (expected, took) in zip(images, whole, strict=True):
             tiling = restorer.plan(*image.shape[:2]).tiling
-            if tiling is None:
+            if tiling is None:  # one tile would cover the image
                 continue
             if kind == "each tile":
                 with own_statistics():
@@ -115,8 +134,7 @@ def main() -> None:
             f"{means['time']:.1f}",
         )
     Console().print(table)
-    if asked.json:
-        Path(asked.json).write_text(json.dumps(lines, indent=1))
+    write_figures(options, lines)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
-"""How fast a training step is: ours beside one that is written as one would first write it.
+"""The time of a training step, beside that of a straightforward implementation.
 
 python tests/benchmarks/training_step.py [--variant T] [--batch 10] [--crop 128] [--turns 3] [--json FILE]
 
 A step is the loss of Algorithm 1, its gradient, clipping and Adam. The plain side is `PlainUNet` (eager, float32,
-contiguous), ours is `UNet` in float32 and under bfloat16 autocast, as `diffuir train` runs it. In turns, each in a
-process of its own; the first step of each is not counted.
+contiguous); ours is `UNet` in float32 and under bfloat16 autocast, as in `diffuir train`. The sides take turns,
+each in a process of its own; the first step of each is not counted.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import statistics
 from collections.abc import Callable, Iterable
@@ -18,6 +16,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
+from options import benchmark_parser, write_figures
 from plain import PlainUNet
 from restorer import seconds
 from rich.console import Console
@@ -38,7 +37,7 @@ def training_step(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Callable[[], None]:
-    """One step of training `network` on images of noise."""
+    """A function that makes one training step of `network` on images of noise."""
     parameters = list(parameters)
     schedule = Schedule.release().to(device)
     clean, degraded, noise = (torch.rand((batch, 3, crop, crop), device=device) for _ in range(3))
@@ -58,15 +57,15 @@ def training_step(
 
 
 _steps: dict[str, Callable[[], None]] = {}
-"""What this process has been set up to run."""
+"""The step that this process is set up to run."""
 
 
-def set_up(side: str, asked: dict[str, Any]) -> None:
-    """Make one side ready in this process, and take a step that is not counted."""
-    device = torch.device(asked["device"])
+def set_up(side: str, options: dict[str, Any]) -> None:
+    """Set up one side in this process, and make a step that is not counted."""
+    device = torch.device(options["device"])
     torch.manual_seed(0)
-    model = build(asked["variant"]).to(device)
-    case = (asked["batch"], asked["crop"], device)
+    model = build(options["variant"]).to(device)
+    case = (options["batch"], options["crop"], device)
     if side == "plain":
         plain = PlainUNet(model)
         for value in plain.state.values():
@@ -79,19 +78,18 @@ def set_up(side: str, asked: dict[str, Any]) -> None:
 
 
 def one_step(device: str) -> float:
-    """Seconds of a step of the side that this process is set up for."""
+    """Duration of a step of the side that this process is set up for, seconds."""
     return seconds(_steps["step"], torch.device(device))
 
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--variant", default="T")
-    parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--crop", type=int, default=128)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--json", help="write the figures here too")
-    asked = parser.parse_args()
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--variant", default="T", help="variant of the network: T, S, B or L")
+    parser.add_argument("--batch", type=int, default=10, help="crops in a step")
+    parser.add_argument("--crop", type=int, default=128, help="side of a crop, pixels")
+    parser.add_argument("--turns", type=int, default=3, help="steps of each side")
+    options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     sides = ("plain", *PRECISIONS)
     times: dict[str, list[float]] = {side: [] for side in sides}
@@ -99,20 +97,18 @@ def main() -> None:
         spawn = multiprocessing.get_context("spawn")
         processes = {side: stack.enter_context(spawn.Pool(1)) for side in sides}
         for side, process in processes.items():
-            process.apply(set_up, (side, vars(asked) | {"device": device}))
-        for _ in range(asked.turns):
+            process.apply(set_up, (side, vars(options) | {"device": device}))
+        for _ in range(options.turns):
             for side, process in processes.items():
                 times[side].append(process.apply(one_step, (device,)))
-    figures = {name: statistics.median(all_of) for name, all_of in times.items()}
+    figures = {name: statistics.median(steps) for name, steps in times.items()}
     table = Table(
-        "training step", "s", "of plain", title=f"{asked.variant}, {asked.batch} crops of {asked.crop}"
+        "training step", "s", "of plain", title=f"{options.variant}, {options.batch} crops of {options.crop}"
     )
-    for name, took in figures.items():
-        table.add_row(name, f"{took:.2f}", f"{figures['plain'] / took:.1f}")
+    for name, duration in figures.items():
+        table.add_row(name, f"{duration:.2f}", f"{figures['plain'] / duration:.1f}")
     Console().print(table)
-    if asked.json:
-        with open(asked.json, "w") as file:
-            json.dump(vars(asked) | {"device": device, "seconds": figures}, file, indent=1)
+    write_figures(options, vars(options) | {"device": device, "seconds": figures})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`cluster/local.sh`, for real: a Ray head and a worker, an object store and MLflow on ports that are free."""
+"""`cluster/local.sh` as a user runs it: a Ray head and a worker, an object store and MLflow on free ports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.paths import ROOT
 
 sys.path.insert(0, str(ROOT / "cluster"))
 
-from parts import Part, is_alive, start, stop
+from services import Service, is_alive, start, stop
 
 from diffuir_core import UserError
 
@@ -29,7 +29,7 @@ LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
 class Local:
-    """The command on a folder of the tests."""
+    """`cluster/local.sh` with a folder of the tests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -84,7 +84,8 @@ def s3(environment: dict[str, str], **changes: str) -> Any:
     )
 
 
-def test_everything_that_was_started_answers(local: Local) -> None:
+@pytest.mark.slow
+def test_every_service_that_was_started_responds(local: Local) -> None:
     environment = local.environment
     store = s3(environment)
     store.put_object(Bucket="diffuir", Key="folder/photo", Body=b"pixels")
@@ -98,6 +99,7 @@ def test_everything_that_was_started_answers(local: Local) -> None:
     assert status.count(" runs ") == len(local.pids)
 
 
+@pytest.mark.slow
 def test_a_wrong_secret_is_refused(local: Local) -> None:
     if local.state["store"] != "ceph":
         pytest.skip("no radosgw, ceph-mon and ceph-osd here: moto's store lets everybody in")
@@ -105,6 +107,7 @@ def test_a_wrong_secret_is_refused(local: Local) -> None:
         s3(local.environment, secret="of-somebody-else").list_objects_v2(Bucket="diffuir")
 
 
+@pytest.mark.slow
 def test_nothing_listens_beyond_the_loopback(local: Local) -> None:
     listening = [
         connection.laddr.ip
@@ -116,17 +119,20 @@ def test_nothing_listens_beyond_the_loopback(local: Local) -> None:
     assert set(listening) <= LOOPBACK
 
 
+@pytest.mark.slow
 def test_only_its_owner_can_read_the_secret(local: Local) -> None:
     assert (local.folder / "cluster.json").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.slow
 def test_up_again_starts_nothing(local: Local) -> None:
     before = local.pids
     assert "export RAY_ADDRESS=" in local("up", "--workers", "1").stdout
     assert local.pids == before
 
 
-def test_what_has_died_is_named_and_started_again(local: Local) -> None:
+@pytest.mark.slow
+def test_a_service_that_has_died_is_named_and_restarted(local: Local) -> None:
     before = local.pids
     for process in (
         psutil.Process(before["mlflow"]),
@@ -146,6 +152,7 @@ def test_what_has_died_is_named_and_started_again(local: Local) -> None:
     assert after == before
 
 
+@pytest.mark.slow
 def test_down_leaves_no_process_and_no_socket_folder_behind(local: Local) -> None:
     started, ray_folder = members(local), Path(local.state["ray_folder"])
     assert len(started) > len(local.pids)
@@ -153,23 +160,23 @@ def test_down_leaves_no_process_and_no_socket_folder_behind(local: Local) -> Non
     local("down")
     assert [process for process in started if process.is_running() and process.status() != "zombie"] == []
     assert not ray_folder.exists()
-    assert "nothing is up" in local("status", code=1).stdout
+    assert "no cluster is running" in local("status", code=1).stdout
     assert "cluster/local.sh up" in local("env", code=2).stderr
 
 
-def sleeper(name: str, **changes: Any) -> Part:
+def sleeper(name: str, **changes: Any) -> Service:
     command = (sys.executable, "-c", "import time; time.sleep(100)")
-    return Part(
+    return Service(
         name=name, **{"command": command, "environment": dict(os.environ), "ready": lambda: True, **changes}
     )
 
 
-def test_a_part_that_does_not_start_is_named(tmp_path: Path) -> None:
+def test_a_service_that_does_not_start_is_named(tmp_path: Path) -> None:
     records: dict[str, Any] = {}
-    parts = [sleeper("good"), sleeper("bad", command=("false",), ready=lambda: False, needs=("good",))]
+    services = [sleeper("good"), sleeper("bad", command=("false",), ready=lambda: False, needs=("good",))]
     try:
         with pytest.raises(UserError, match=r"bad ended while it started: see .*bad\.log"):
-            start(parts, records, tmp_path, lambda: None)
+            start(services, records, tmp_path, lambda: None)
         assert is_alive(records["good"])
         assert not is_alive(records["bad"])
     finally:
@@ -178,26 +185,26 @@ def test_a_part_that_does_not_start_is_named(tmp_path: Path) -> None:
     assert not is_alive(records["good"])
 
 
-def test_a_part_may_be_given_a_second_attempt(tmp_path: Path) -> None:
+def test_a_service_may_be_given_a_second_attempt(tmp_path: Path) -> None:
     tried, ready = tmp_path / "tried", tmp_path / "ready"
     command = ("sh", "-c", f"[ -e {tried} ] && touch {ready} && exec sleep 100; touch {tried}; exit 1")
     records: dict[str, Any] = {}
     try:
-        part = sleeper("late", command=command, ready=ready.exists, attempts=2)
-        start([part], records, tmp_path, lambda: None)
+        service = sleeper("late", command=command, ready=ready.exists, attempts=2)
+        start([service], records, tmp_path, lambda: None)
         assert is_alive(records["late"])
     finally:
         stop(records.get("late"))
 
 
-def test_what_needs_a_part_that_died_starts_again_with_it(tmp_path: Path) -> None:
+def test_services_that_need_one_that_died_are_restarted_with_it(tmp_path: Path) -> None:
     records: dict[str, Any] = {}
-    parts = [sleeper("head"), sleeper("worker", needs=("head",)), sleeper("other")]
+    services = [sleeper("head"), sleeper("worker", needs=("head",)), sleeper("other")]
     try:
-        start(parts, records, tmp_path, lambda: None)
+        start(services, records, tmp_path, lambda: None)
         before = {name: record["pid"] for name, record in records.items()}
         stop(records["head"])
-        start(parts, records, tmp_path, lambda: None)
+        start(services, records, tmp_path, lambda: None)
         same = {name for name, record in records.items() if record["pid"] == before[name]}
         assert same == {"other"}
     finally:
@@ -205,7 +212,7 @@ def test_what_needs_a_part_that_died_starts_again_with_it(tmp_path: Path) -> Non
             stop(record)
 
 
-def test_a_process_that_has_the_id_of_an_earlier_part_is_left_alone() -> None:
+def test_a_process_that_has_the_id_of_an_earlier_service_is_left_alone() -> None:
     stranger = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(100)"], start_new_session=True
     )

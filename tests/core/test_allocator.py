@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, which is what the speed on a CPU rests on."""
+"""Freed memory stays in the process, on which the speed on a CPU depends."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_large_blocks_are_faulted_in_once() -> None:
 
 
 @pytest.mark.skipif(not keep_freed_memory(), reason="needs glibc 2.33 or newer")
-def test_what_was_kept_is_given_back_when_memory_is_short() -> None:
+def test_kept_memory_is_returned_when_memory_is_short() -> None:
     program = """
 import torch
 from diffuir_core.allocator import keep_freed_memory, kept_bytes
@@ -64,5 +64,5 @@ print(kept >= 2**26, kept_bytes() < 2**24)
     assert run.stdout.split() == ["True", "True"]
 
 
-def test_what_is_kept_is_a_count_of_bytes() -> None:
+def test_kept_bytes_is_a_count_of_bytes() -> None:
     assert 0 <= kept_bytes() < 2**40

@@ -1,4 +1,4 @@
-"""The ablations of Table 2: parts of the condition taken away, in the same loop."""
+"""The ablations of Table 2: the same loop with parts of the condition removed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_ddim_with_the_true_residual_gives_the_clean_image(name: str, steps: int
 
 @NAMES
 def test_ddpm_with_the_true_residual_stays_on_the_forward_process(name: str) -> None:
-    """Fed with nothing but the truth, 900 ancestral steps of the sampler leave Eq. 4's mean and spread."""
+    """With the true residual, the image after 900 ancestral steps has the mean and spread of Eq. 4."""
     clean, degraded = torch.full((1, 3, 64, 64), 0.2), torch.full((1, 3, 64, 64), -0.4)
     seen: dict[int, Tensor] = {}
     schedule = Schedule.release(condition=name)
@@ -83,7 +83,7 @@ def test_ddpm_with_the_true_residual_stays_on_the_forward_process(name: str) -> 
 
 @NAMES
 def test_ddim_steps_stay_on_the_forward_process_without_noise(name: str) -> None:
-    """From the last time to the first, Eq. 8 takes the mean of the forward process to its mean."""
+    """From the last time to the first, Eq. 8 maps the forward process's mean to its mean at an earlier time."""
     clean, degraded = pair()
     schedule = Schedule.release(condition=name)
     still = torch.zeros_like(clean)
@@ -96,12 +96,12 @@ def test_ddim_steps_stay_on_the_forward_process_without_noise(name: str) -> None
 
 @NAMES
 def test_the_last_time_of_the_forward_process_is_where_sampling_starts(name: str) -> None:
-    """All but the 0.6% of the clean image that alpha_bar_T = 0.9936 leaves, which no sampler can know."""
+    """They differ by the 0.6% of the clean image that alpha_bar_T = 0.9936 leaves, which no sampler can know."""
     clean, degraded = pair()
     schedule = Schedule.release(condition=name)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     gap = forward_process(schedule, clean, degraded, at(999), noise) - start_paper(schedule, degraded, noise)
-    left = (1 - schedule.alpha_bar[-1]) * (clean - schedule.explicit(degraded))
+    left = (1 - schedule.alpha_bar[-1]) * (clean - schedule.explicit_condition(degraded))
     torch.testing.assert_close(gap, left, atol=1e-5, rtol=0)
 
 
@@ -160,7 +160,7 @@ def resaved(file: Path, schedule: dict[str, object]) -> None:
     save_file(state, file, metadata=header)
 
 
-def test_weights_that_name_no_condition_are_of_the_full_method(tiny: UNet, tmp_path: Path) -> None:
+def test_weights_without_a_condition_have_the_full_one(tiny: UNet, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     save_weights(file, tiny, Schedule.release(condition="no-sdt"))
     resaved(file, {"name": "release", "delta_end": 1.4e-3})

@@ -1,19 +1,19 @@
-"""A contact sheet keeps the photos' own pixels, and its width."""
+"""A contact sheet shows photos pixel for pixel and keeps to its width."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from diffuir_core.contact_sheet import SheetRow, contact_sheet
+from diffuir_core.pixels import Pixels
 
 
-def photo(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+def photo(height: int, width: int, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def contains(sheet: NDArray[np.uint8], tile: NDArray[np.uint8]) -> bool:
+def contains(sheet: Pixels, tile: Pixels) -> bool:
     height, width = tile.shape[:2]
     starts = np.argwhere((sheet[: 1 - height, : 1 - width] == tile[0, 0]).all(axis=2))
     return any((sheet[y : y + height, x : x + width] == tile).all() for y, x in starts)
@@ -55,6 +55,6 @@ def test_captions_are_drawn_below_their_photo_and_fit_their_column() -> None:
         ([SheetRow(images=[photo(5, 5)] * 400)], "don't fit"),
     ],
 )
-def test_what_cannot_be_laid_out_is_refused(rows: list[SheetRow], message: str) -> None:
+def test_rows_that_cannot_be_laid_out_are_refused(rows: list[SheetRow], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         contact_sheet(rows)

@@ -23,9 +23,10 @@ from diffuir_core.degradations import (
     rain,
     snow,
 )
-from diffuir_core.degradations._fields import Photo, from_linear, to_linear
+from diffuir_core.degradations._fields import from_linear, to_linear
 from diffuir_core.degradations.blur import _by_fourier, _by_shifts, camera_kernel
 from diffuir_core.degradations.haze import depth
+from diffuir_core.pixels import Pixels
 
 STREAKS = StreakLayer(angle=10, spread=2, length=20, width=1.5, coverage=0.3, intensity=0.6)
 RAIN = RainParams(layers=(STREAKS,), screen=0, unevenness=0, tint=(1, 1, 1), veil=0, airlight=1)
@@ -47,7 +48,7 @@ DARK = LowLightParams(
 BLUR = BlurParams(extent=9, second_extent=-1, shake=0.5, in_levels=False, defocus=0, noise=0)
 
 
-def flat(level: int, height: int = 40, width: int = 60) -> Photo:
+def flat(level: int, height: int = 40, width: int = 60) -> Pixels:
     return np.full((height, width, 3), level, np.uint8)
 
 
@@ -83,7 +84,7 @@ def test_a_parameter_out_of_its_range_is_refused_by_name(params: Any, name: str,
         replace(params, **{name: value})
 
 
-def test_rain_without_intensity_and_veil_is_the_clean_photo(photo: Photo) -> None:
+def test_rain_without_intensity_and_veil_is_the_clean_photo(photo: Pixels) -> None:
     none = replace(RAIN, layers=(replace(STREAKS, intensity=0),))
     assert np.array_equal(rain(photo, 0, none), photo)
 
@@ -114,7 +115,7 @@ def test_a_screened_streak_adds_nothing_to_white_and_less_to_bright() -> None:
     assert added[0] > added[1] > added[2] > 0
 
 
-def test_a_wider_streak_is_as_bright_and_covers_what_its_coverage_says() -> None:
+def test_the_streaks_light_depends_on_coverage_and_not_on_width() -> None:
     black = np.zeros((300, 300, 3), np.uint8)
     means = []
     for width in (1.0, 2.0, 4.0):
@@ -145,7 +146,7 @@ def test_snow_lies_between_the_photo_and_the_flakes_colour(radius: float) -> Non
 
 
 @pytest.mark.parametrize("radius", [1.5, 8.0], ids=["small", "large"])
-def test_snow_without_opacity_is_the_clean_photo(radius: float, photo: Photo) -> None:
+def test_snow_without_opacity_is_the_clean_photo(radius: float, photo: Pixels) -> None:
     layer = replace(FLAKES, radius=radius, opacity=0)
     assert np.array_equal(snow(photo, 0, replace(SNOW, layers=(layer,))), photo)
 
@@ -162,7 +163,7 @@ def test_more_coverage_is_more_snow(radius: float) -> None:
 # --- haze ----------------------------------------------------------------------------------------------------
 
 
-def test_haze_over_a_flat_scene_is_the_scattering_equation(photo: Photo) -> None:
+def test_haze_over_a_flat_scene_is_the_scattering_equation(photo: Pixels) -> None:
     params = replace(HAZE, near=0.6, far=0.6, beta=1.3)
     transmission = np.exp(-1.3 * 0.6)
     airlight = 255 * np.array(params.airlight)
@@ -170,14 +171,14 @@ def test_haze_over_a_flat_scene_is_the_scattering_equation(photo: Photo) -> None
     assert np.abs(haze(photo, 0, params) - expected).max() <= 0.51
 
 
-def test_denser_haze_comes_closer_to_its_airlight(photo: Photo) -> None:
+def test_denser_haze_comes_closer_to_its_airlight(photo: Pixels) -> None:
     airlight = 255 * np.array(HAZE.airlight)
     distances = [np.abs(haze(photo, 0, replace(HAZE, beta=b)) - airlight).mean() for b in (0, 0.5, 1, 2, 5)]
     assert distances == sorted(distances, reverse=True)
     assert np.array_equal(haze(photo, 0, replace(HAZE, beta=0)), photo)
 
 
-def test_depth_fills_its_range_and_grows_towards_the_top(photo: Photo) -> None:
+def test_depth_fills_its_range_and_grows_towards_the_top(photo: Pixels) -> None:
     made_up = depth(photo, replace(HAZE, relief=0, regions=0), np.random.default_rng(0))
     assert made_up.min() == pytest.approx(0.2, abs=1e-5)
     assert made_up.max() == pytest.approx(0.9, abs=1e-5)
@@ -196,12 +197,12 @@ def test_depth_steps_where_the_photo_does() -> None:
 # --- low light -----------------------------------------------------------------------------------------------
 
 
-def test_an_exposure_without_noise_is_exact_in_linear_light(photo: Photo) -> None:
+def test_an_exposure_without_noise_is_exact_in_linear_light(photo: Pixels) -> None:
     expected = from_linear(to_linear(photo) / 8)
     assert np.abs(low_light(photo, 0, DARK) - expected).max() <= 1.6
 
 
-def test_less_exposure_and_more_gamma_are_darker(photo: Photo) -> None:
+def test_less_exposure_and_more_gamma_are_darker(photo: Pixels) -> None:
     by_exposure = [low_light(photo, 0, replace(DARK, ev=ev)).mean() for ev in (-1, -3, -5)]
     by_gamma = [low_light(photo, 0, replace(DARK, gamma=gamma)).mean() for gamma in (1, 1.5, 2)]
     assert by_exposure == sorted(by_exposure, reverse=True)
@@ -243,13 +244,13 @@ def test_an_even_photo_stays_as_it_is(in_levels: bool, level: int) -> None:
     assert np.abs(difference).max() <= 1
 
 
-def test_blur_keeps_the_light(photo: Photo) -> None:
+def test_blur_keeps_the_light(photo: Pixels) -> None:
     light = to_linear(photo).mean()
     assert to_linear(blur(photo, 1, BLUR)).mean() == pytest.approx(light, rel=0.02)
     assert blur(photo, 1, replace(BLUR, in_levels=True)).mean() == pytest.approx(photo.mean(), rel=0.02)
 
 
-def test_a_longer_path_is_blurrier_and_none_is_sharp(photo: Photo) -> None:
+def test_a_longer_path_is_blurrier_and_none_is_sharp(photo: Pixels) -> None:
     detail = [
         np.abs(np.diff(blur(photo, 2, replace(BLUR, extent=extent)).astype(float), axis=1)).mean()
         for extent in (0, 4, 12, 31)

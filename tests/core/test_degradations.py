@@ -1,4 +1,4 @@
-"""What holds for all five degradations: pure functions of photo and seed that go from faint to heavy."""
+"""Properties of all five degradations: pure functions of photo and seed, with severities from faint to heavy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from diffuir_core.degradations import (
     SnowParams,
     degrade,
 )
-from diffuir_core.degradations._fields import Photo, from_linear, gaussian_blur, generators, splat, to_linear
+from diffuir_core.degradations._fields import (
+    NEARLY_NONE,
+    from_linear,
+    gaussian_blur,
+    generators,
+    splat,
+    to_linear,
+)
+from diffuir_core.pixels import Pixels
 
 PARAMS: dict[str, type[Any]] = {
     "haze": HazeParams,
@@ -31,7 +39,7 @@ PARAMS: dict[str, type[Any]] = {
 }
 
 
-def psnr(a: Photo, b: Photo) -> float:
+def psnr(a: Pixels, b: Pixels) -> float:
     error = np.mean((a.astype(np.float64) - b) ** 2)
     return float(10 * np.log10(255**2 / max(error, 1e-6)))
 
@@ -45,7 +53,7 @@ def test_tasks_name_the_five_functions() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_same_seed_same_bytes_and_another_seed_another_picture(task: str, photo: Photo) -> None:
+def test_same_seed_same_bytes_and_another_seed_another_picture(task: str, photo: Pixels) -> None:
     before = photo.copy()
     pictures = [degrade(task, photo, seed) for seed in range(6)]
     for seed, picture in enumerate(pictures):
@@ -57,7 +65,7 @@ def test_same_seed_same_bytes_and_another_seed_another_picture(task: str, photo:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_other_random_generators_and_threads_change_nothing(task: str, photo: Photo) -> None:
+def test_other_random_generators_and_threads_change_nothing(task: str, photo: Pixels) -> None:
     expected = degrade(task, photo, 3)
     threads = torch.get_num_threads()
     try:
@@ -70,9 +78,9 @@ def test_other_random_generators_and_threads_change_nothing(task: str, photo: Ph
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_drawn_parameters_can_be_given(task: str, photo: Photo) -> None:
+def test_drawn_parameters_can_be_given(task: str, photo: Pixels) -> None:
     params = PARAMS[task].draw(generators(7)[0])
-    function: Callable[..., Photo] = DEGRADATIONS[task]
+    function: Callable[..., Pixels] = DEGRADATIONS[task]
     assert np.array_equal(function(photo, 7, params), function(photo, 7))
 
 
@@ -92,7 +100,7 @@ def test_black_and_white_photos_are_taken(task: str, level: int) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_view_that_is_not_contiguous_gives_the_same_picture(task: str, photo: Photo) -> None:
+def test_a_view_that_is_not_contiguous_gives_the_same_picture(task: str, photo: Pixels) -> None:
     view = photo[::2, ::-1]
     assert np.array_equal(degrade(task, view, 5), degrade(task, np.ascontiguousarray(view), 5))
 
@@ -109,7 +117,7 @@ def test_a_view_that_is_not_contiguous_gives_the_same_picture(task: str, photo: 
     ],
     ids=["float", "grey", "alpha", "empty", "list"],
 )
-def test_what_is_no_photo_is_refused(task: str, bad: Any) -> None:
+def test_anything_but_a_photo_is_refused(task: str, bad: Any) -> None:
     with pytest.raises(ValueError, match="a photo must"):
         degrade(task, bad, 0)
 
@@ -131,7 +139,7 @@ def test_two_thousand_draws_stay_within_their_ranges(task: str) -> None:
     ],
 )
 def test_severity_reaches_from_nearly_clean_to_heavy(
-    task: str, heavy: float, middle: tuple[float, float], photo: Photo
+    task: str, heavy: float, middle: tuple[float, float], photo: Pixels
 ) -> None:
     values = [psnr(degrade(task, photo, seed), photo) for seed in range(60)]
     assert np.quantile(values, 0.1) <= heavy
@@ -141,7 +149,23 @@ def test_severity_reaches_from_nearly_clean_to_heavy(
     assert 0.1 <= share <= 0.45
 
 
-# --- what they share -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("task", "is_nearly_none"),
+    [
+        ("haze", lambda params: params.beta <= 0.15),
+        ("low_light", lambda params: params.ev >= -0.15),
+        ("blur", lambda params: params.extent < 1),
+    ],
+)
+def test_the_share_of_draws_that_hardly_change_the_photo(
+    task: str, is_nearly_none: Callable[[Any], bool]
+) -> None:
+    rng = np.random.default_rng(1)
+    share = np.mean([is_nearly_none(PARAMS[task].draw(rng)) for _ in range(4000)])
+    assert share == pytest.approx(NEARLY_NONE, abs=0.02)
+
+
+# --- their building blocks------------------------------------------------------------------------------------
 
 
 def test_the_curve_and_its_inverse_agree_at_every_level() -> None:

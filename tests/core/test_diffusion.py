@@ -1,4 +1,4 @@
-"""The equations, held against each other."""
+"""The equations of the paper agree with each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pair() -> tuple[Tensor, Tensor]:
 
 
 def oracle(clean: Tensor) -> object:
-    """A network that knows the answer."""
+    """A network that returns the true residual."""
     return lambda x, time: x[:, 3:] - clean
 
 

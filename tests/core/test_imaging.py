@@ -1,4 +1,4 @@
-"""What a photo carries survives decode and encode, and what is no photo is refused with one sentence."""
+"""A photo's properties survive decode and encode, and other files are refused with one sentence."""
 
 from __future__ import annotations
 
@@ -9,18 +9,29 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
-from diffuir_core.imaging import FORMATS, Header, ImageError, Limits, check_fits, decode, encode, inspect
+from diffuir_core.imaging import (
+    FORMATS,
+    Header,
+    ImageError,
+    Limits,
+    Pixels,
+    check_fits,
+    decode,
+    encode,
+    inspect,
+)
 
 TAG = ExifTags.Base
 
 
-def noise(height: int = 40, width: int = 56, channels: int = 3, seed: int = 0) -> np.ndarray:
+def noise(height: int = 40, width: int = 56, channels: int = 3, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
-def smooth(height: int = 40, width: int = 56) -> np.ndarray:
+def smooth(height: int = 40, width: int = 56) -> Pixels:
     y, x = np.mgrid[:height, :width]
     return np.stack([x * 4, y * 6, 255 - x * 2 - y * 2], -1).astype(np.uint8)
 
@@ -44,7 +55,7 @@ def camera_exif(orientation: int = 1) -> bytes:
     return exif.tobytes()
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
+def psnr(a: Pixels, b: Pixels) -> float:
     return float(10 * np.log10(255**2 / max(np.mean((a.astype(float) - b.astype(float)) ** 2), 1e-9)))
 
 
@@ -78,7 +89,7 @@ def test_lossless_webp_stays_lossless() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_once(format: str, orientation: int) -> None:
     upright = smooth()
-    # The stored picture is the upright one turned back by the inverse of what the tag asks for.
+    # The stored picture is the upright one after the inverse of the tag's transposition.
     inverse = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]
     stored = Image.fromarray(upright)
     if inverse is not None:
@@ -114,7 +125,7 @@ def test_exif_is_kept_and_gps_is_dropped(format: str) -> None:
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_gps_is_kept_and_exif_dropped_where_asked(format: str) -> None:
+def test_gps_is_kept_and_exif_dropped_on_request(format: str) -> None:
     source = saved(Image.fromarray(smooth()), "JPEG", exif=camera_exif(6))
     kept = Image.open(io.BytesIO(encode(decode(source, exif="with-gps"), format))).getexif()
     assert kept.get_ifd(ExifTags.IFD.GPSInfo) == {1: "N", 2: (47.0, 22.0, 11.0)}
@@ -133,7 +144,7 @@ def test_damaged_exif_costs_the_metadata_not_the_photo() -> None:
     assert any("EXIF" in note for note in image.notes)
 
 
-def test_a_photo_is_turned_upright_whatever_else_of_its_exif_is_damaged() -> None:
+def test_orientation_is_applied_although_the_rest_of_the_exif_is_damaged() -> None:
     exif = bytearray(camera_exif(6))
     exif[exif.index(b"\x01\x3b") + 3] = 5  # the artist as a fraction
     image = decode(saved(Image.fromarray(smooth()), "JPEG", exif=bytes(exif)))
@@ -176,7 +187,7 @@ def test_jpeg_refuses_transparency() -> None:
         encode(decode(saved(Image.fromarray(noise(channels=4)), "PNG")), "JPEG")
 
 
-def test_what_a_format_cannot_hold_is_told_before_it_is_written() -> None:
+def test_a_photo_that_a_format_cannot_hold_is_refused_before_encoding() -> None:
     long = decode(saved(Image.fromarray(np.zeros((1, 16_384, 3), np.uint8)), "PNG"))
     for image, format in (
         (long, "WEBP"),
@@ -245,7 +256,7 @@ def test_cmyk_is_converted() -> None:
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
-def test_of_an_animation_the_first_frame_is_taken_and_said_so(format: str) -> None:
+def test_the_first_frame_of_an_animation_is_kept_with_a_note(format: str) -> None:
     frames = [Image.fromarray(smooth()), Image.fromarray(255 - smooth())]
     options = {"lossless": True} if format == "WEBP" else {}
     image = decode(saved(frames[0], format, save_all=True, append_images=frames[1:], **options))
@@ -271,17 +282,17 @@ def test_truncated_files_are_refused(format: str, kept: float) -> None:
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP"])
-def test_a_truncated_file_is_taken_as_far_as_it_goes_where_asked(format: str) -> None:
+def test_a_truncated_file_is_decoded_as_far_as_it_goes_on_request(format: str) -> None:
     pixels = np.repeat(np.repeat(smooth(), 4, axis=0), 4, axis=1)
     data = saved(Image.fromarray(pixels), format, **({"quality": 95} if format == "JPEG" else {}))
     image = decode(data[: len(data) * 2 // 3], truncated=True)
     assert image.pixels.shape == pixels.shape
     assert image.notes == ("it ends too early: what is missing is of one colour",)
-    there = slice(80, 150) if format == "BMP" else slice(0, 60)  # a BMP begins at the bottom
-    assert psnr(image.pixels[there], pixels[there]) > 30
+    decoded = slice(80, 150) if format == "BMP" else slice(0, 60)  # a BMP begins at the bottom
+    assert psnr(image.pixels[decoded], pixels[decoded]) > 30
 
 
-def test_a_file_without_a_single_row_is_refused_even_so() -> None:
+def test_a_truncated_file_without_a_single_row_is_refused() -> None:
     data = saved(Image.fromarray(smooth()), "PNG")
     with pytest.raises(ImageError, match="nothing of it could be decoded"):
         decode(data[: data.index(b"IDAT") + 6], truncated=True)
@@ -306,7 +317,7 @@ def test_a_header_tells_format_and_upright_size(format: str) -> None:
     [b"", b"not a picture", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"],
     ids=["empty", "text", "eps"],
 )
-def test_what_is_no_photo_is_refused(data: bytes) -> None:
+def test_anything_but_a_photo_is_refused(data: bytes) -> None:
     with pytest.raises(ImageError):
         decode(data)
 
@@ -345,7 +356,7 @@ def test_float_samples_are_refused() -> None:
         decode(saved(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"))
 
 
-def test_other_shapes_are_not_taken_back() -> None:
+def test_pixels_of_another_shape_are_refused() -> None:
     image = decode(saved(Image.fromarray(smooth()), "PNG"))
     with pytest.raises(ValueError, match="size must stay"):
         image.with_pixels(smooth(41, 56))
@@ -354,7 +365,7 @@ def test_other_shapes_are_not_taken_back() -> None:
 def png(
     width: int, height: int, rows: bytes, depth: int = 8, colour_type: int = 2, *chunks: tuple[bytes, bytes]
 ) -> bytes:
-    """A PNG written by hand, so that its header can say what no encoder would."""
+    """A PNG written by hand, so that its header may have values that no encoder writes."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -369,7 +380,7 @@ def png(
     )
 
 
-def png16(values: np.ndarray, colour_type: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """uint16 (H, W, C) as a PNG without filters."""
+def png16(values: NDArray[np.uint16], colour_type: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of uint16 (H, W, C) samples, without filters."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     return png(values.shape[1], values.shape[0], rows, 16, colour_type, *chunks)

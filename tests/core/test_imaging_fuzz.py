@@ -1,7 +1,7 @@
 """Ten thousand damaged files of all formats are decoded or refused: no crash, hang, leak or other exception.
 
-That happens in a process of its own, this file run as a script, so that a crash there is a failed test here that
-names the file. Each can be had again: `mutated(1234)` is its bytes, `attempt(1234)` does with it what was done.
+A child process, this file run as a script, does it, so that a crash there is a failed test here that names the
+file. To reproduce one: `mutated(1234)` returns its bytes, `attempt(1234)` decodes and encodes it.
 """
 
 from __future__ import annotations
@@ -26,33 +26,34 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 from test_imaging import camera_exif, noise, png, png16, saved, smooth
 
-from diffuir_core.imaging import FORMATS, ImageError, Limits, decode, encode, inspect
+from diffuir_core.imaging import FORMATS, ImageError, Limits, Pixels, decode, encode, inspect
 
 SEED = 1
 FILES = int(os.environ.get("DIFFUIR_FUZZ_FILES", 10_000))
-WARM_UP = min(2_000, FILES // 2)  # files after which caches and pools are full: what still grows is a leak
-HANGS_AFTER = 60  # seconds in one file; the slowest takes a small part of one
-LIMITS = Limits(max_pixels=2**20)  # low, so that what is within them needs little memory, and an escape shows
+WARM_UP = min(2_000, FILES // 2)  # files after which caches and pools are full, so that growth is a leak
+HANGS_AFTER = 60  # seconds for one file; the slowest takes a small part of one second
+LIMITS = Limits(max_pixels=2**20)  # low, so that accepted files need little memory, and an escape shows
 MIB = 2**20
-ADDRESS_SPACE = 3 * 2**10 * MIB  # over the start
-PEAK = 384 * MIB  # resident, over the start; 15 are usual, but an ICC profile of 2 KB can ask for 290
-GROWTH = 12 * MIB  # resident, since the warm-up; 1 to 2 are usual
+ADDRESS_SPACE = 3 * 2**10 * MIB  # added to that at the start
+PEAK = 384 * MIB  # resident, above the start; usually 15 MiB, but an ICC profile of 2 KB can take 290
+GROWTH = 12 * MIB  # resident, since the warm-up; usually 1 to 2 MiB
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0xFFFFFF, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1)
 
 
 @functools.cache
 def sources() -> dict[str, bytes]:
-    """Small undamaged files by name; a name begins with the format."""
+    """Small intact files by name; a name begins with the format."""
     pixels = smooth(40, 56) // 2 + noise(40, 56) // 8
     rgb, grey = Image.fromarray(pixels), Image.fromarray(pixels[..., 0])
     rgba = Image.fromarray(np.concatenate((pixels, pixels[..., :1]), -1))
     la, bilevel, cmyk, palette = rgba.convert("LA"), grey.convert("1"), rgb.convert("CMYK"), rgb.quantize(16)
     deep = np.random.default_rng(2).integers(0, 65536, (24, 32, 4), dtype=np.uint16)
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    icc = icc[:24] + bytes(12) + icc[36:]  # without the time it was made
+    icc = icc[:24] + bytes(12) + icc[36:]  # without its date
     exif, long_exif = camera_exif(6), Image.Exif()
     long_exif.load(exif)
     long_exif[ExifTags.IFD.Exif] = {37500: bytes(range(256)) * 4, 33434: (1, 250), 36864: b"0230"}
@@ -65,7 +66,7 @@ def sources() -> dict[str, bytes]:
         "BMP": (bilevel, grey, palette, rgb, rgba),
     }
     compressed = {"tiff_lzw": rgb, "tiff_adobe_deflate": rgba, "packbits": la, "jpeg": rgb, "group4": bilevel}
-    # The TIFF first: as JPEG, the pictures are left with options that its writer of several stumbles over.
+    # The TIFF first: writing a JPEG leaves options on the pictures that Pillow's multi-page TIFF writer rejects.
     several = {
         f"{name} of three": saved(rgb, format, save_all=True, append_images=[rgb.rotate(90), rgb.rotate(180)])
         for name, format in (("TIFF", "TIFF"), ("PNG", "PNG"), ("WEBP", "WEBP"), ("JPEG", "MPO"))
@@ -97,7 +98,7 @@ def sources() -> dict[str, bytes]:
 
 
 def cmyk_profile() -> bytes:
-    """A printer's profile with no more than a conversion to sRGB reads (ICC.1:2001-04, 6.5.7)."""
+    """A printer's profile with only the parts that a conversion to sRGB reads (ICC.1:2001-04, 6.5.7)."""
     ramp = bytes(range(256))
     matrix = struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
     lut = b"mft1\0\0\0\0\4\3\2\0" + matrix + ramp * 4 + bytes(range(0, 240, 5)) + ramp * 3
@@ -105,8 +106,8 @@ def cmyk_profile() -> bytes:
     return head.ljust(128, b"\0") + struct.pack(">I4sII", 1, b"A2B0", 144, len(lut)) + lut
 
 
-def interlaced_png(pixels: np.ndarray) -> bytes:
-    """Pillow reads Adam7 and does not write it; nor the tiles, the byte order and the runs below."""
+def interlaced_png(pixels: Pixels) -> bytes:
+    """An interlaced PNG. Pillow reads it but does not write it, nor the tiles, byte order and runs below."""
     passes = (map(int, each) for each in ("0088", "0488", "4084", "0244", "2042", "0122", "1021"))
     rows = b"".join(b"\0" + row.tobytes() for y, x, dy, dx in passes for row in pixels[y::dy, x::dx])
     data = bytearray(png(pixels.shape[1], pixels.shape[0], rows))
@@ -114,7 +115,7 @@ def interlaced_png(pixels: np.ndarray) -> bytes:
     return with_right_crcs(data)
 
 
-def tiled_tiff(pixels: np.ndarray) -> bytes:
+def tiled_tiff(pixels: Pixels) -> bytes:
     height, width, _ = pixels.shape
     padded = np.pad(pixels, ((0, 64 - height), (0, 64 - width), (0, 0)))
     tiles = [zlib.compress(padded[y : y + 32, x : x + 32].tobytes()) for y in (0, 32) for x in (0, 32)]
@@ -126,7 +127,7 @@ def tiled_tiff(pixels: np.ndarray) -> bytes:
     return tags.tobytes()[6:] + b"".join(tiles)
 
 
-def deep_tiff(samples: np.ndarray) -> bytes:
+def deep_tiff(samples: NDArray[np.uint16]) -> bytes:
     height, width, _ = samples.shape
     tags = Image.Exif()
     tags.endian = ">"
@@ -137,7 +138,7 @@ def deep_tiff(samples: np.ndarray) -> bytes:
     return tags.tobytes()[6:] + samples.astype(">u2").tobytes()
 
 
-def rle_bmp(indices: np.ndarray) -> bytes:
+def rle_bmp(indices: Pixels) -> bytes:
     height, width = indices.shape
     body = b"".join(b"".join(b"\1" + bytes([i]) for i in row) + b"\0\0" for row in indices[::-1]) + b"\0\1"
     palette = b"".join(bytes((i, i, 255 - i, 0)) for i in range(256))
@@ -146,7 +147,7 @@ def rle_bmp(indices: np.ndarray) -> bytes:
 
 
 def with_right_crcs(data: bytearray) -> bytes:
-    """A PNG whose chunks' checksums fit what is in them."""
+    """A PNG with the checksums of its chunks corrected."""
     at = 8
     while at + 12 <= len(data):
         end = at + 8 + int.from_bytes(data[at : at + 4], "big")
@@ -158,11 +159,11 @@ def with_right_crcs(data: bytearray) -> bytes:
 
 
 def damage(data: bytearray, random: np.random.Generator) -> None:
-    """One of eight kinds of damage, in place."""
+    """Damage `data` in place in one of eight ways."""
     start = int(random.integers(len(data)))
     span = slice(start, start + int(2 ** random.uniform(0, 9)))
     order = {b"II": "little", b"MM": "big"}.get(bytes(data[:2]))
-    # The directory of a TIFF may stand behind its pixels; of any header, the beginning says the size and layout.
+    # A TIFF's directory may follow its pixels; the size and layout are at the beginning of any header.
     header = min(int.from_bytes(data[4:8], order) if order else 0, len(data))
     entry = 10 + 12 * int(random.integers(16))  # from the start of a directory to one of its values
     header += entry if order and random.integers(2) else int(2 ** random.uniform(1, 8.6))
@@ -170,24 +171,24 @@ def damage(data: bytearray, random: np.random.Generator) -> None:
         case 0:  # bits
             for at in random.integers(0, len(data), random.integers(1, 9)):
                 data[at] ^= 1 << int(random.integers(8))
-        case 1:  # anything in the header
+        case 1:  # random bytes in the header
             width = int(random.integers(1, 5))
             data[header : header + width] = random.bytes(width)
         case 2:  # an extreme number in the header
             width = int(random.choice((1, 2, 4)))
             value = int(random.choice(EXTREMES)) % 256**width
             data[header : header + width] = value.to_bytes(width, "big" if random.integers(2) else "little")
-        case 3:  # none of a span, or several
+        case 3:  # a span removed or repeated
             data[span] = data[span] * int(random.choice((0, 0, 0, 2, 3, 8)))
-        case 4:  # two neighbours change places
+        case 4:  # two neighbouring spans swapped
             middle = (span.start + span.stop) // 2
             data[span] = data[middle : span.stop] + data[span.start : middle]
-        case 5:
+        case 5:  # the end cut off
             del data[start + 1 :]
         case 6:  # the head of one and the tail of another
             other = list(sources().values())[random.integers(len(sources()))]
             data[start + 1 :] = other[random.integers(len(other)) :]
-        case 7:
+        case 7:  # bytes appended
             data += random.bytes(int(2 ** random.uniform(0, 12)))
 
 
@@ -196,22 +197,22 @@ def source_of(number: int) -> str:
 
 
 def mutated(number: int) -> bytes:
-    """File `number`, the same bytes in every process: a source damaged one to three times."""
+    """The bytes of file `number`, the same in every process: a source damaged one to three times."""
     random = np.random.default_rng((SEED, number))
     data = bytearray(sources()[source_of(number)])
     for _ in range(random.integers(1, 4)):
         if data:
             damage(data, random)
-    # With its checksums as they were, nearly all damage to a PNG is found at once.
+    # With the old checksums, nearly all damage to a PNG would be detected at once.
     return with_right_crcs(data) if data[1:4] == b"PNG" and random.integers(4) else bytes(data)
 
 
 def outcome(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """What `function` returns, or None where it refuses as it should."""
+    """The result of `function`, or None if it refuses the file properly."""
     try:
         return function(*arguments, **options)
     except ImageError as error:
-        # Nothing within LIMITS needs so much memory that there could be too little.
+        # Nothing within LIMITS needs more memory than there is.
         starved = isinstance(error.__cause__, MemoryError) or "memory" in str(error)
         if starved or len(str(error).splitlines()) != 1:
             raise AssertionError(f"not a refusal of the file: {error!r}") from error
@@ -219,6 +220,7 @@ def outcome(function: Callable[..., Any], *arguments: Any, **options: Any) -> An
 
 
 def attempt(number: int) -> str:
+    """Inspect, decode and encode file `number`; "decoded" or "refused"."""
     data, turn = mutated(number), number // len(sources())
     exif = "with-gps" if turn % 2 else "without-gps"
     header = outcome(inspect, data)
@@ -232,26 +234,26 @@ def attempt(number: int) -> str:
 
 
 def highest_memory() -> int:
-    """The most bytes resident since this program began; getrusage also counts the process it was started from."""
+    """Peak of this program's resident memory, bytes; getrusage would count that of its parent too."""
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 
 
 def attempt_all(progress: Path) -> dict[str, Any]:
-    """All files, in a process that may not survive it: the number of the one in hand stands in `progress`."""
+    """Attempt all files. `progress` holds the number of the current one, should this process crash."""
     faulthandler.enable()
-    warnings.simplefilter("ignore", UserWarning)  # Pillow's, of damage that it steps over
+    warnings.simplefilter("ignore", UserWarning)  # Pillow's, about damage that it skips
     process, outcomes, faults = psutil.Process(), Counter(), []
     sources()
     start, warm = process.memory_info(), 0
     resource.setrlimit(resource.RLIMIT_AS, (start.vms + ADDRESS_SPACE,) * 2)
     peak, peak_at = highest_memory(), -1
-    in_hand = np.memmap(progress, np.int64, "w+", shape=1)
+    current = np.memmap(progress, np.int64, "w+", shape=1)
     for number in range(FILES):
-        in_hand[0] = number
+        current[0] = number
         faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
         try:
             outcomes[f"{source_of(number)}: {attempt(number)}"] += 1
-        except Exception:  # noqa: BLE001 - which ones there are is the question
+        except Exception:  # noqa: BLE001 - the test is for any exception
             faults.append(f"file {number}, {source_of(number)}: {traceback.format_exc()}")
         if highest_memory() > peak:
             peak, peak_at = highest_memory(), number
@@ -269,7 +271,7 @@ def attempt_all(progress: Path) -> dict[str, Any]:
 def test_damaged_files_are_decoded_or_refused_and_nothing_else(tmp_path: Path) -> None:
     progress, stderr = tmp_path / "progress", tmp_path / "stderr"
     command = [sys.executable, __file__, str(progress)]
-    # Of glibc: large blocks go back to the system once freed, so that what stays is what was not.
+    # glibc returns freed large blocks to the system at once, so that memory that stays is a leak.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
     with stderr.open("wb") as errors:
         run = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, env=environment, check=False)
@@ -283,7 +285,7 @@ def test_damaged_files_are_decoded_or_refused_and_nothing_else(tmp_path: Path) -
     assert summary["last"] == zlib.crc32(mutated(FILES - 1)), "a number is not the same file everywhere"
     assert summary["peak"] < PEAK, f"file {summary['peak_at']} of seed {SEED} took more than the limits allow"
     assert summary["growth"] < GROWTH
-    # Damage that never got beyond the first check, or never mattered, would show nothing.
+    # Damage that always fails the first check, or never matters, would test nothing.
     assert {f"{name}: {end}" for name in sources() for end in ("decoded", "refused")} <= set(outcomes)
     for format in FORMATS:
         ends = {key: number for key, number in outcomes.items() if key.startswith(format)}

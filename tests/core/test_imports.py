@@ -1,4 +1,4 @@
-"""The core stands by itself."""
+"""The core imports neither the platform nor what only that needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ def test_reading_photos_does_not_load_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_the_platform_folder_is_no_package() -> None:
+def test_the_type_of_pixels_loads_numpy_alone() -> None:
+    code = "import sys, diffuir_core.pixels; assert not {'torch', 'PIL', 'skimage'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_platform_folder_is_not_a_package() -> None:
     """With an __init__.py it would hide Python's own `platform` module."""
     root = Path(diffuir_core.__file__).parents[1]
     assert not (root / "platform" / "__init__.py").exists()

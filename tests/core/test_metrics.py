@@ -1,4 +1,4 @@
-"""PSNR and SSIM agree with published values, and refuse what they can't measure."""
+"""PSNR and SSIM agree with published values, and refuse images that can't be compared."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffuir_core.metrics import luma, psnr, ssim
+from diffuir_core.pixels import Pixels
 
-# TID2013 pairs: PSNR on RGB, SSIM on rounded grey; as published with pyiqa from the authors' MATLAB code.
+# PSNR on RGB and SSIM on rounded grey of TID2013 pairs, as pyiqa publishes them from the authors' MATLAB code.
+# The photos may not be redistributed, so they are compared only where they are at hand.
 TID2013 = {
     "I03": (21.11, 0.6993),
     "I04": (20.99, 0.9978),
@@ -20,7 +22,6 @@ TID2013 = {
     "I08": (23.30, 0.9669),
     "I19": (21.62, 0.6519),
 }
-Pixels = NDArray[np.uint8]
 
 
 def photo(seed: int, height: int = 24, width: int = 31) -> Pixels:
@@ -52,7 +53,7 @@ def test_published_values_of_tid2013_pairs(shared: Path, name: str) -> None:
 
 
 def test_published_values_of_constant_images() -> None:
-    """The values MMagic pins for ones against twos, on RGB and on Y."""
+    """The values in MMagic's tests for images of ones and twos, on RGB and on Y."""
     assert psnr(flat(1), flat(2), "rgb") == pytest.approx(48.1308036, abs=1e-7)
     assert psnr(flat(1), flat(2), "y") == pytest.approx(49.4527218, abs=5e-6)
     assert ssim(flat(1), flat(2), "rgb") == pytest.approx(0.9130623, abs=1e-7)
@@ -74,7 +75,7 @@ def test_equal_images_are_perfect_and_order_does_not_matter(channel: str) -> Non
 
 
 def test_ssim_equals_the_definition_on_one_window() -> None:
-    """On 11x11 pixels there is a single valid window, so the formula can be written out."""
+    """On 11x11 pixels there is a single window inside the image."""
     a, b = photo(3, 11, 11), photo(4, 11, 11)
     tap = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
     window = np.outer(tap, tap) / tap.sum() ** 2
@@ -87,6 +88,24 @@ def test_ssim_equals_the_definition_on_one_window() -> None:
         (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     )
     assert ssim(a, b) == pytest.approx(expected, abs=1e-9)
+
+
+def test_ssim_is_the_mean_of_the_definition_over_all_windows() -> None:
+    """On a larger pair: Wang et al.'s Eq. 13 written out for each window that lies inside the images."""
+    a, b = photo(5), (photo(5) // 2 + photo(6) // 2).astype(np.uint8)
+    tap = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    weights = np.outer(tap, tap) / tap.sum() ** 2
+    x, y = (np.lib.stride_tricks.sliding_window_view(luma(image), (11, 11)) for image in (a, b))
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.einsum("rchw,hw->rc", values, weights)
+
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    expected = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    assert expected.shape == (14, 21)
+    assert ssim(a, b) == pytest.approx(float(expected.mean()), abs=1e-9)
 
 
 def test_no_border_is_cropped_from_psnr() -> None:
@@ -103,7 +122,7 @@ def test_images_smaller_than_the_window_are_refused() -> None:
 
 
 @pytest.mark.parametrize("measure", [psnr, ssim])
-def test_what_cannot_be_compared_is_refused(measure: object) -> None:
+def test_images_that_cannot_be_compared_are_refused(measure: object) -> None:
     assert callable(measure)
     with pytest.raises(ValueError, match="differ in shape"):
         measure(photo(1), photo(1, 24, 32))

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from diffuir_core import Restorer, Schedule, UNet, UserError, sample, save_weights
-from diffuir_core.equalise import equalised
+from diffuir_core.equalise import equalise_histogram
 from diffuir_core.metrics import psnr
+from diffuir_core.pixels import Pixels
 from diffuir_core.precision import PRECISIONS, fastest_precision
 from diffuir_core.restorer import content_noise
 
@@ -20,7 +21,7 @@ def weights(tiny: UNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def photos() -> list[np.ndarray]:
+def photos() -> list[Pixels]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, size, dtype=np.uint8) for size in ((20, 30, 3), (48, 16, 3), (1, 1, 3))]
 
@@ -32,7 +33,7 @@ def test_sizes_may_be_mixed_and_are_kept(weights: Path) -> None:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_an_image_does_not_depend_on_its_neighbours(weights: Path, precision: str) -> None:
-    """Guarantee 1, bit for bit."""
+    """Guarantee 1 (same picture everywhere), bit for bit."""
     restorer = Restorer(weights, precision=precision)
     together = restorer.restore(photos())
     backwards = restorer.restore(photos()[::-1])[::-1]
@@ -43,8 +44,8 @@ def test_an_image_does_not_depend_on_its_neighbours(weights: Path, precision: st
 
 
 def test_images_of_one_padded_size_do_not_mix(weights: Path) -> None:
-    """Guarantee 1: bit for bit one by one, as on a CPU; in groups of a fixed number, as on a GPU, a CPU rounds
-    otherwise at another place of the group, by one grey level on at most 0.1% of the values."""
+    """Guarantee 1: bit for bit one by one, as on a CPU. In batches of a fixed size, as on a GPU, a CPU's rounding
+    depends on the place in the batch: at most one grey level on at most 0.1% of the values."""
     rng = np.random.default_rng(2)
     sizes = [(40, 60), (48, 64), (33, 50), (48, 49), (48, 64)]
     group = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
@@ -79,7 +80,7 @@ def test_noise_follows_from_seed_and_content() -> None:
     assert float(noise.std()) == pytest.approx(1, abs=0.02)
 
 
-def test_a_view_gives_what_its_copy_gives(weights: Path) -> None:
+def test_a_view_and_its_copy_give_the_same_result(weights: Path) -> None:
     photo = np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     view = photo[::-1, 10:40, ::-1]
     restorer = Restorer(weights, steps=1)
@@ -107,10 +108,10 @@ def test_bfloat16_is_close_to_float32(weights: Path) -> None:
 
 @pytest.mark.parametrize(("divided", "added"), [(1, 0), (12, 0), (25, 64)])
 def test_bfloat16_lies_within_45_db_of_float32_with_the_weights_that_ship(
-    photo: np.ndarray, divided: int, added: int
+    photo: Pixels, divided: int, added: int
 ) -> None:
-    """With little contrast too, where a grey level is as small as bfloat16's own steps. On a CPU: a GPU's figure
-    stands in tests/benchmarks/README.md."""
+    """Also with little contrast, where a grey level is as small as bfloat16's steps. This is for a CPU; the
+    figure of a GPU is in tests/benchmarks/README.md."""
     image = photo // divided + np.uint8(added)
     full, half = (Restorer(device="cpu", precision=p).restore([image])[0] for p in ("float32", "bfloat16"))
     assert psnr(half, full, "rgb") > 45
@@ -125,7 +126,7 @@ def test_bfloat16_lies_within_45_db_of_float32_with_the_weights_that_ship(
         np.zeros((0, 4, 3), np.uint8),
     ],
 )
-def test_what_is_no_photo_is_refused(weights: Path, image: np.ndarray) -> None:
+def test_anything_but_a_photo_is_refused(weights: Path, image: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\)"):
         Restorer(weights).restore([image])
 
@@ -141,14 +142,14 @@ def test_strength_is_the_share_of_the_change_that_is_made(weights: Path) -> None
     assert not np.array_equal(whole, photo)
 
 
-def test_equalising_is_done_to_what_the_network_sees(weights: Path) -> None:
+def test_equalising_applies_to_the_networks_input(weights: Path) -> None:
     dark = photos()[0] // 5
     asked = Restorer(weights, precision="float32", equalise=True).restore([dark])[0]
-    by_hand = Restorer(weights, precision="float32").restore([equalised(dark)])[0]
+    by_hand = Restorer(weights, precision="float32").restore([equalise_histogram(dark)])[0]
     assert np.array_equal(asked, by_hand)
 
 
-def test_precision_is_what_this_machine_is_faster_in_and_is_reported(weights: Path) -> None:
+def test_automatic_precision_is_the_fastest_one_and_is_reported(weights: Path) -> None:
     restorer = Restorer(weights)
     assert restorer.precision == fastest_precision(restorer.device)
     assert restorer.precision in PRECISIONS
@@ -176,11 +177,11 @@ def test_missing_weights_are_named() -> None:
         Restorer("absent.safetensors")
 
 
-def test_a_restorer_having_other_settings_gives_what_one_made_with_them_gives(weights: Path) -> None:
+def test_with_settings_gives_the_result_of_a_new_restorer_with_them(weights: Path) -> None:
     photo = photos()[0]
     other = {"seed": 7, "strength": 0.5, "equalise": True}
     restorer = Restorer(weights, device="cpu", precision="float32", steps=2)
     before = restorer.restore([photo])[0]
     made = Restorer(weights, device="cpu", precision="float32", steps=2, **other)  # type: ignore[arg-type]
-    assert np.array_equal(restorer.having(**other).restore([photo])[0], made.restore([photo])[0])  # type: ignore[arg-type]
+    assert np.array_equal(restorer.with_settings(**other).restore([photo])[0], made.restore([photo])[0])  # type: ignore[arg-type]
     assert np.array_equal(restorer.restore([photo])[0], before)

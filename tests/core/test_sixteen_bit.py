@@ -1,4 +1,4 @@
-"""16 bits per channel survive, in both formats that have them."""
+"""16 bits per channel survive in both formats that have them, PNG and TIFF."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_sixteen_bit_grey_keeps_its_values_where_nothing_changed(format: str) ->
 
 
 CHANNELS = {0: 1, 4: 2, 2: 3, 6: 4}
-"""Of the colour types of a PNG."""
+"""Colour type of a PNG -> number of channels."""
 
 
 @pytest.mark.parametrize("colour_type", CHANNELS)
@@ -55,7 +55,7 @@ def test_sixteen_bits_per_channel_survive(colour_type: int, format: str) -> None
     assert np.array_equal(again.deep, expected)
 
 
-def test_a_restored_sixteen_bit_photo_moves_by_what_its_pixels_did() -> None:
+def test_sixteen_bit_samples_change_by_as_much_as_the_pixels() -> None:
     values = np.random.default_rng(5).integers(0, 60_000, (40, 56, 4), dtype=np.uint16)
     image = decode(png16(values, 6))
     changed = image.with_pixels(image.pixels + np.array([0, 3, 9], np.uint8))
@@ -86,7 +86,7 @@ def test_sixteen_bits_are_written_as_eight_where_the_format_has_no_more() -> Non
     assert np.array_equal(decode(encode(image, "BMP")).pixels, image.pixels)
 
 
-def test_sixteen_bit_cmyk_is_reduced_and_said_so() -> None:
+def test_sixteen_bit_cmyk_is_reduced_with_a_note() -> None:
     exif = Image.Exif()
     values = np.random.default_rng(8).integers(0, 65536, (40, 56, 4), dtype=np.uint16)
     exif.update(
@@ -105,7 +105,7 @@ def test_damage_elsewhere_does_not_cost_sixteen_bits() -> None:
     assert np.array_equal(image.deep, values)
 
 
-def test_a_truncated_sixteen_bit_photo_is_taken_in_eight_and_said_so() -> None:
+def test_a_truncated_sixteen_bit_photo_is_reduced_to_eight_with_a_note() -> None:
     values = np.random.default_rng(10).integers(0, 65536, (40, 56, 3), dtype=np.uint16)
     data = png16(values, 2)
     image = decode(data[: len(data) // 2], truncated=True)

@@ -43,7 +43,7 @@ def test_tiles_of_one_picture_blend_to_that_picture(overlap: int) -> None:
 
 
 def test_tiles_that_differ_meet_without_a_step() -> None:
-    """A constant for each tile: between two neighbours the blend goes from one to the other over the overlap."""
+    """Tiles of one constant each: the blend rises steadily from one to the next over the overlap."""
     tiling = Tiling(64, 160, 64, 32)
     values = {columns.start: float(i) for i, (_, columns) in enumerate(tiling.windows)}
     like = torch.zeros(1, 1, 64, 160)

@@ -1,4 +1,4 @@
-"""Tensors come to a device and back as they are, and on a GPU nothing waits for them on the way."""
+"""Tensors arrive on a device and back unchanged, and on a GPU without waiting."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def waiting_is_an_error() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
-def test_there_and_back(device: str) -> None:
+def test_a_round_trip_to_the_device_changes_nothing(device: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     arrived = to_cpu(to_device(torch.from_numpy(pixels), torch.device(device)).permute(2, 0, 1))
     assert np.array_equal(arrived(), pixels.transpose(2, 0, 1))
 
 
 @GPU
-def test_what_is_on_its_way_is_not_overwritten_by_what_comes_next() -> None:
+def test_a_pending_copy_is_not_overwritten_by_later_ones() -> None:
     arrivals = [to_cpu(torch.full((512, 512), float(i), device="cuda").byte()) for i in range(50)]
     assert all((arrived() == i).all() for i, arrived in enumerate(arrivals))
 

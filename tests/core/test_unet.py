@@ -16,7 +16,7 @@ def test_parameter_count_is_exact(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_cost_of_a_pass(name: str) -> None:
-    """The published cost, and at most a tenth more for the products that are masked afterwards."""
+    """The published cost within 10%: the linear attention's products between heads, masked later, add a little."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
@@ -74,7 +74,7 @@ def test_full_attention_is_the_formula() -> None:
 
 
 def test_activations_stay_channels_last(tiny: UNet) -> None:
-    """No layout copies: what leaves each attention and convolution is channels-last as it came."""
+    """No layout copies: the output of each attention and convolution is channels-last like its input."""
     layouts = {}
 
     def note(name: str) -> object:
@@ -99,7 +99,7 @@ def test_activations_stay_channels_last(tiny: UNet) -> None:
 
 
 def test_autocast_leaves_the_first_convolution_in_float32(tiny: UNet) -> None:
-    """Half a grey level about black must reach the network: in bfloat16 -1 and -1 + 1/255 would be one value."""
+    """Half a grey level above black must reach the network; in bfloat16 it could be rounded away."""
     seen: list[torch.Tensor] = []
     handle = tiny.init_conv.register_forward_hook(lambda module, inputs, output: seen.append(output))
     black = torch.full((1, 6, 16, 16), -1.0)

@@ -16,7 +16,7 @@ def saved(tiny: UNet, tmp_path: Path) -> Path:
     return file
 
 
-def test_what_is_saved_comes_back(saved: Path, tiny: UNet) -> None:
+def test_saved_weights_are_loaded_unchanged(saved: Path, tiny: UNet) -> None:
     weights = open_weights(saved)
     assert weights.model.variant == tiny.variant
     assert weights.schedule.delta_end == 1.4e-3
@@ -42,7 +42,7 @@ def test_missing_file(tmp_path: Path) -> None:
     refused(tmp_path / "absent.safetensors", "no weights file")
 
 
-def test_a_folder_is_no_weights_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, "no weights file")
 
 
@@ -94,7 +94,7 @@ def test_a_missing_parameter_is_refused(saved: Path) -> None:
     refused(saved, "none of the variants")
 
 
-def test_values_that_are_no_numbers_are_refused(saved: Path) -> None:
+def test_values_that_are_not_finite_are_refused(saved: Path) -> None:
     state = load_file(saved)
     state["final_conv.bias"][0] = float("nan")
     save_file(state, saved, metadata=header_of(saved))

@@ -13,9 +13,11 @@ import yaml
 from PIL import Image
 
 from diffuir_core import UserError
+from diffuir_platform.cli import app
 from diffuir_platform.config import load_config
 from diffuir_platform.restore import RestoreOptions
-from diffuir_platform.restore.job import RestoreJob, restore_job
+from diffuir_platform.restore.job import restore_job
+from diffuir_platform.restore.settings import RestoreJob
 from support.paths import ROOT
 
 HEAD = "http://head:8265"
@@ -34,29 +36,29 @@ def test_what_is_submitted_is_the_command_without_what_is_the_default() -> None:
     )
     submitted = restore_job(job, HEAD)
     assert shlex.join(submitted.arguments) == (
-        "restore --weights models:/diffuir-t@best --steps 5 --equalise --exclude 'thumbs/*' --exclude '*.png' "
-        "--retry-failed -- 's3://b/in/*.jpg' 's3://b/out 1/'"
+        "restore equalise=true weights=models:/diffuir-t@best steps=5 'exclude=[thumbs/*, '\"'\"'*.png'\"'\"']' "
+        "'source=s3://b/in/*.jpg' 'target=s3://b/out 1/' retry_failed=true"
     )
     assert (submitted.name, submitted.files) == ("restore-s3-b-out-1", {})
 
 
-def test_every_option_is_one_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    from diffuir_platform.cli import app
-
-    with pytest.raises(SystemExit):
-        app(["restore", "--help"])
-    text = capsys.readouterr().out
-    for name in set(RestoreJob.model_fields) - {"source", "target"}:
-        # Long names may be cut in a narrow terminal.
-        assert f"--{name.replace('_', '-')}"[:14] in text, name
+def test_the_command_that_is_submitted_has_the_settings_that_were_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = RestoreJob(source="s3://b/in", target="s3://b/-out", include=("a=*", "-x"), steps=2, format="png")
+    submitted = restore_job(job.model_copy(update={"address": HEAD}), HEAD)
+    assert app([*submitted.arguments, "--print-config"], standalone_mode=False) == 0
+    assert RestoreJob.model_validate(yaml.safe_load(capsys.readouterr().out)) == job
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"source": "photos"}, "IN is photos, a path of this folder"),
-        ({"target": "./out"}, "OUT is ./out, a path of this folder"),
-        ({"weights": "t.safetensors"}, "--weights is t.safetensors, a path of this folder"),
+        ({"source": "photos"}, "source = photos is a path of this folder"),
+        ({"target": "./out"}, "target = ./out is a path of this folder"),
+        ({"source": "s3:/b/in"}, "source = s3:/b/in is a path of this folder"),
+        ({"weights": "t.safetensors"}, "weights = t.safetensors is a path of this folder"),
+        ({"progress_file": "progress.json"}, "progress_file = progress.json is a path of this folder"),
     ],
 )
 def test_paths_of_this_machine_are_refused(change: dict[str, str], text: str) -> None:
@@ -71,6 +73,7 @@ def test_the_yaml_of_the_jobs_folder_holds_settings_that_are_known() -> None:
     assert issubclass(RestoreJob, RestoreOptions)
 
 
+@pytest.mark.slow
 def test_the_script_restores_as_the_yaml_says(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
@@ -92,3 +95,6 @@ def test_the_script_restores_as_the_yaml_says(tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: ")
     assert "nearest known one is 'steps'" in wrong.stderr
+    none = subprocess.run(command[:2], capture_output=True, text=True, check=False, timeout=240)
+    assert none.returncode == 2
+    assert none.stderr.startswith("error: ")

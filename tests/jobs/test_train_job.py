@@ -10,6 +10,8 @@ import yaml
 
 from diffuir_core import UserError
 from diffuir_platform.runtime import cluster_address
+from diffuir_platform.sweep import SweepConfig
+from diffuir_platform.sweep.job import sweep_job
 from diffuir_platform.train import TrainConfig
 from diffuir_platform.train.job import training_job
 
@@ -59,6 +61,26 @@ def test_the_job_gets_where_things_are_and_never_who_asks(
     assert "AWS_ENDPOINT_URL" not in training_job(config, False, "http://head:8265").environment
     assert "AWS_ENDPOINT_URL = http://localhost:9000 is this machine's own" in capsys.readouterr().err
     assert "AWS_ENDPOINT_URL" in training_job(config, False, SERVER).environment
+
+
+def test_weights_of_the_registry_are_at_hand_everywhere() -> None:
+    config = TrainConfig.model_validate({**IN_THE_CLOUD, "init_from": "models:/diffuir-t@best"})
+    sent = yaml.safe_load(training_job(config, False, "http://head:8265").files["train.yaml"])
+    assert sent["init_from"] == "models:/diffuir-t@best"
+
+
+def test_a_sweep_is_sent_as_it_is_but_for_the_address_of_the_cluster() -> None:
+    pairs = {"validation": {"index": ["s3://bucket/pairs.parquet"]}}
+    train = {**IN_THE_CLOUD, **pairs, "address": SERVER, "data": {"index": ["s3://bucket/pairs.parquet"]}}
+    sweep = SweepConfig.model_validate({"name": "s", "grid": {"ema.decay": [0.5, 0.9]}, "train": train})
+    job = sweep_job(sweep, SERVER)
+    assert (job.name, job.arguments) == ("sweep-s", ("sweep", "sweep.yaml"))
+    sent = SweepConfig.model_validate(yaml.safe_load(job.files["sweep.yaml"]))
+    assert sent.train.address is None
+    assert [point.config.ema.decay for point in sent.points()] == [0.5, 0.9]
+    here = sweep.model_copy(update={"train": sweep.train.model_copy(update={"storage": "runs"})})
+    with pytest.raises(UserError, match="storage = runs is a path of this folder"):
+        sweep_job(here, SERVER)
 
 
 def test_the_job_is_told_what_code_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

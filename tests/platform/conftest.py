@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 from PIL import Image
 
 from diffuir_core import Schedule, build, save_weights
@@ -56,10 +59,32 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 @pytest.fixture(scope="session")
-def ray() -> Iterator[Resources]:
+def ray(s3_endpoint: str) -> Iterator[Resources]:
     """A local Ray for all tests of the session, which the code under test finds running and leaves so."""
-    with ray_session(data=True) as resources:
+    with ExitStack() as stack:
+        # Only while it starts: what its processes have in their environment, tests must not find in theirs.
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment(s3_endpoint).items():
+                patch.setenv(name, value)
+            resources = stack.enter_context(ray_session(data=True))
         yield resources
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Database with MLflow's tables, which take seconds to make."""
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def runs(empty: Path, tmp_path: Path) -> Path:
+    """Storage for runs that holds MLflow's tables and nothing else."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    shutil.copyfile(empty, folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -73,8 +98,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory, ray: object) -> Path:
+def finished(photos: Path, empty: Path, tmp_path_factory: pytest.TempPathFactory, ray: object) -> Path:
     """The storage of a run that nothing disturbed."""
     storage = tmp_path_factory.mktemp("runs")
-    train(config(photos, storage))
+    shutil.copyfile(empty, storage / "mlflow.db")
+    train(config(photos, storage, panels_every=4))
     return storage

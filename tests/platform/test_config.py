@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from diffuir_core import UserError
-from diffuir_platform.config import load_config
+from diffuir_platform.config import Config, field_of, load_config, to_overrides, to_yaml
+from diffuir_platform.restore import RestoreOptions
+from diffuir_platform.restore.settings import RestoreJob
+from diffuir_platform.serve import ServeSettings
 from diffuir_platform.sweep import SweepConfig
 from diffuir_platform.train import TrainConfig
 from support.paths import JOBS
@@ -100,7 +111,7 @@ def test_an_override_reaches_into_a_list(tmp_path: Path) -> None:
     config = load_config(TrainConfig, file, ["stages.1.crop=64"])
     assert [(stage.steps, stage.crop) for stage in config.stages] == [(3, 32), (4, 64)]
     for place in ("2", "-1", "one"):
-        refused(f"'{place}' is no place in a list of 2", f"stages.{place}.crop=64", file=file)
+        refused(f"'{place}' is not a position in a list of 2", f"stages.{place}.crop=64", file=file)
     refused("learning_rate holds a value", "learning_rate.x=1", file=file)
 
 
@@ -111,10 +122,6 @@ def test_a_key_that_is_missing_is_named_and_not_what_is_there() -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     refused("can't read", file=tmp_path / "absent.yaml")
-
-
-def test_a_setting_in_the_place_of_the_file(tmp_path: Path) -> None:
-    refused("the config's file comes before the settings", file=tmp_path / "variant=S")
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "just words", "\tname: x"])
@@ -128,3 +135,71 @@ def test_a_binary_file_is_no_config(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_bytes(b"\xff\xfe\x00\x81")
     refused("not valid YAML", file=file)
+
+
+TEXT = st.text(st.characters(exclude_categories=()) | st.sampled_from("\n\r\t'\":#{}[],&*!|>%@`-. \udce9"))
+"""Any text, the names of files that are not UTF-8 among it, and often what YAML takes for its own."""
+
+
+def values_of(annotation: Any, bounds: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Values of a field of that type within its bounds, by their names in pydantic."""
+    if annotation is int:
+        step = bounds.get("multiple_of", 1)
+        least, most = bounds.get("ge", 1) // step, bounds.get("le", bounds.get("lt", 2**63) - 1) // step
+        return st.integers(least, most).map(lambda number: number * step)
+    if annotation is float:
+        return st.floats(bounds.get("ge", 0.0), bounds["le"], exclude_min="gt" in bounds)
+    if get_origin(annotation) in (Union, UnionType):
+        return st.one_of(*(values_of(part, bounds) for part in get_args(annotation)))
+    if get_origin(annotation) is tuple:
+        return st.lists(TEXT, max_size=3).map(tuple)
+    return TEXT if annotation is str else st.from_type(annotation)
+
+
+def bounds_of(field: FieldInfo) -> dict[str, Any]:
+    names = ("ge", "gt", "le", "lt", "multiple_of")
+    found = ((name, getattr(bound, name, None)) for name in names for bound in field.metadata)
+    return {name: value for name, value in found if value is not None}
+
+
+JOBS_OF_A_RESTORE = st.fixed_dictionaries(
+    {name: TEXT for name, field in RestoreJob.model_fields.items() if field.is_required()},
+    optional={
+        name: values_of(field.annotation, bounds_of(field))
+        for name, field in RestoreJob.model_fields.items()
+        if not field.is_required()
+    },
+).map(RestoreJob.model_validate)
+
+
+@given(JOBS_OF_A_RESTORE)
+def test_overrides_and_yaml_made_of_settings_give_them_back(job: RestoreJob) -> None:
+    words = to_overrides(job)
+    assert not any("\n" in word for word in words)
+    assert load_config(RestoreJob, None, shlex.split(shlex.join(words))) == job
+    values = yaml.safe_load(to_yaml(job))
+    assert list(values) == list(RestoreJob.model_fields)
+    assert RestoreJob.model_validate(values) == job
+
+
+@pytest.mark.parametrize("file", sorted(JOBS.glob("[st]*.yaml")), ids=lambda file: file.name)
+def test_so_do_those_of_every_shipped_config(file: Path, tmp_path: Path) -> None:
+    """Their settings hold models, tables and lists of them."""
+    kinds = {"train": TrainConfig, "sweep": SweepConfig, "serve": ServeSettings}
+    model = kinds[file.name[:5]]
+    settings = load_config(model, file)
+    assert load_config(model, None, to_overrides(settings)) == settings
+    (tmp_path / "again.yaml").write_text(to_yaml(settings))
+    assert load_config(model, tmp_path / "again.yaml") == settings
+
+
+def test_a_field_of_another_model_has_its_default_text_and_bounds() -> None:
+    class Other(Config):
+        steps: int | None = field_of(RestoreOptions, "steps", default=None)
+
+    assert Other().steps is None
+    assert Other.model_fields["steps"].description == RestoreOptions.model_fields["steps"].description
+    for model in (Other, RestoreOptions):
+        with pytest.raises(ValidationError, match="less than or equal to 1000"):
+            model(steps=1001)
+    assert RestoreOptions().steps == 3, "the original is as it was"

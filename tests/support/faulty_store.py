@@ -1,8 +1,9 @@
-"""A proxy before an S3 server that fails as stores do: 500, 503, bodies cut short, silence, one key denied.
+"""A proxy in front of an S3 server with the faults of real stores: 500, 503, truncated bodies, no response, one
+key denied.
 
     python faulty_store.py PORT UPSTREAM SEED SHARE [DENIED]
 
-SHARE of the requests for objects are failed, by chance of SEED; a GET of a key that ends in DENIED always is.
+Fails a SHARE of the requests for objects, drawn at random from SEED, and every GET of a key that ends in DENIED.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from aiohttp import ClientSession, web
 from yarl import URL
 
 SECONDS_OF_SILENCE = 3
+"""Time until a request that gets no response is aborted, seconds."""
 
 
 def error(status: int, code: str) -> web.Response:
@@ -23,6 +25,8 @@ def error(status: int, code: str) -> web.Response:
 
 
 class Proxy:
+    """Forwards requests to `upstream`, and fails some of them."""
+
     def __init__(self, upstream: str, seed: int, share: float, denied: str) -> None:
         self.upstream = upstream
         self.rng = random.Random(seed)
@@ -41,7 +45,7 @@ class Proxy:
             return error(503, "SlowDown")
         if kind == "silent":
             await asyncio.sleep(SECONDS_OF_SILENCE)
-            if request.transport is not None:  # its client may have given up
+            if request.transport is not None:  # the client may have given up
                 request.transport.abort()
             raise asyncio.CancelledError
         body = await request.read()
@@ -52,15 +56,15 @@ class Proxy:
                 URL(self.upstream + request.raw_path, encoded=True),
                 headers=request.headers,
                 data=body,
-            ) as answer,
+            ) as received,
         ):
-            data = await answer.read()
+            data = await received.read()
             headers = {
-                k: v for k, v in answer.headers.items() if k.lower() not in ("transfer-encoding", "date")
+                k: v for k, v in received.headers.items() if k.lower() not in ("transfer-encoding", "date")
             }
             if request.method == "HEAD":
-                return web.Response(status=answer.status, headers=headers)
-            response = web.StreamResponse(status=answer.status, headers=headers)
+                return web.Response(status=received.status, headers=headers)
+            response = web.StreamResponse(status=received.status, headers=headers)
             response.content_length = len(data)
             await response.prepare(request)
             if kind == "cut" and request.method == "GET" and len(data) > 1:

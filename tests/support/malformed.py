@@ -1,4 +1,4 @@
-"""Malformed requests of all kinds: `attempt(1234)` is always the same one."""
+"""Malformed requests of all kinds, reproducible by their number."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HOSTILE = (
     "%00",
 )
 HOSTILE_BYTES = (b"\xff\xfe", b"\x80", b"\xc3\x28", "\U0001f4a9".encode())
-OF_SERVE = (
+SERVE_HEADERS = (
     "serve_multiplexed_model_id",
     "serve-multiplexed-model-id",
     "x-request-timeout-seconds",
@@ -52,10 +52,10 @@ OF_SERVE = (
 )
 
 
-def of_serve(rng: random.Random) -> Attempt:
-    """Headers by which Serve would be told something: no client has a say in that."""
+def serve_headers(rng: random.Random) -> Attempt:
+    """Headers that Serve takes as instructions; clients must not be able to use them."""
     lines = [
-        (rng.choice(OF_SERVE), rng.choice((*HOSTILE, *HOSTILE_BYTES, rng.randbytes(8).hex())))
+        (rng.choice(SERVE_HEADERS), rng.choice((*HOSTILE, *HOSTILE_BYTES, rng.randbytes(8).hex())))
         for _ in range(rng.randint(1, 3))
     ]
     parts = message(photos()["PNG"], lines)
@@ -99,7 +99,7 @@ def odd_headers(rng: random.Random) -> Attempt:
         "version": lambda: [rng.choice((b"GET /readyz HTTP/9.9\r\n\r\n", b"GET /readyz\r\n\r\n"))],
     }
     what = rng.choice(list(ways))
-    # What is not HTTP may be answered, or waited on for the rest that does not come.
+    # Invalid HTTP may get a response, or the server may wait for the rest.
     return Attempt(f"header: {what}", ways[what](), DOCUMENTED | {None}, end="half")
 
 
@@ -274,19 +274,19 @@ def not_http(rng: random.Random) -> Attempt:
 
 
 def endless(rng: random.Random) -> Attempt:
-    """Much that is no body: a head, a header or a trailer that goes on, or the line of a chunk."""
+    """A head, header, trailer or line of a chunk that does not end."""
     start = b"POST /v1/restore HTTP/1.1\r\nHost: x\r\n"
     chunks = start + b"Transfer-Encoding: chunked\r\n\r\n"
     beginnings = (start, start + b"X-A: ", b"POST /", chunks + b"0\r\n", chunks + b"5;")
     piece = rng.choice((b"X: y\r\n", b"a", b"X-A: " + b"b" * 1000 + b"\r\n")) if rng.random() < 0.7 else b"a"
     more = piece * (rng.choice((2**17, 2**20, 2**22)) // len(piece))
-    # The answer can be lost with what was sent after it.
+    # The response can be lost with the data that was sent after it.
     expected = frozenset((None, 400, 401, 431))
     return Attempt("endless", [rng.choice(beginnings), more], expected, end="half")
 
 
 def cut(rng: random.Random) -> Attempt:
-    """A request of any kind that ends too early, or whose answer nobody reads."""
+    """A request of any kind that ends too early, or whose response is not read."""
     other = rng.choice((damaged_photo, bomb, broken_form, too_long, odd_parameters))(rng)
     whole = b"".join(other.parts) if rng.random() < 0.7 else b"".join(message(photo("PNG", 300)))
     if rng.random() < 0.6:
@@ -299,19 +299,19 @@ def cut(rng: random.Random) -> Attempt:
 
 
 def slow(rng: random.Random) -> Attempt:
-    """Stops in the middle of the body."""
+    """A request that stops in the middle of its body."""
     headers = rng.choice(([], [FORM]))
     head, body = message(form(("photo", "a", photos()["PNG"])) if headers else photos()["PNG"], headers)
     return Attempt("slow", [head, body[: rng.randrange(len(body))]], frozenset((408,)))
 
 
 def several(rng: random.Random) -> Attempt:
-    """Requests one behind the other, without waiting for answers."""
+    """Pipelined requests: several in a row without waiting for responses."""
     others = [
         rng.choice((damaged_photo, odd_parameters, bomb, no_photo))(rng) for _ in range(rng.randint(2, 5))
     ]
     whole = b"".join(part for other in others for part in other.parts)
-    # A head that is too long ends the connection, whatever was asked before it.
+    # A head that is too long ends the connection, whatever was requested before it.
     return Attempt("several", [whole], DOCUMENTED if len(whole) < 2**16 else DOCUMENTED | {None})
 
 
@@ -321,7 +321,7 @@ KINDS: dict[Callable[[random.Random], Attempt], float] = {
     no_photo: 6,
     too_long: 6,
     broken_form: 14,
-    of_serve: 8,
+    serve_headers: 8,
     odd_headers: 12,
     odd_key: 4,
     odd_origin: 2,
@@ -336,7 +336,7 @@ KINDS: dict[Callable[[random.Random], Attempt], float] = {
 
 
 def attempt(number: int) -> Attempt:
-    """Request `number`, the same in every run."""
+    """The request of that number, the same in every run."""
     rng = random.Random(SEED * 1_000_003 + number)
     (kind,) = rng.choices(list(KINDS), list(KINDS.values()))
     return kind(rng)

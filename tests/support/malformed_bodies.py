@@ -1,4 +1,4 @@
-"""Malformed requests by their bodies: no photo, half a photo, too large a one, a form that is none."""
+"""Requests with malformed bodies: no photo, a damaged one, one that is too large, a broken form."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ PHOTO_PATH = "/v1/restore"
 
 @dataclass(frozen=True)
 class Attempt:
-    """What is sent, part after part, and how; expected: statuses, with None for no answer."""
+    """A request as its parts. expected: allowed statuses, None for no response. pause: seconds after each part."""
 
     what: str
     parts: Sequence[bytes]
     expected: frozenset[int | None] = DOCUMENTED
     pause: float = 0.0
     end: str = "read"
-    """read the answer; half: where none comes, say that this is all, and read; close or reset: do not."""
+    """How the client ends: "read" the response; "half" closes its sending side first if none comes; "close" or
+    "reset" the connection without reading."""
     method: str = "POST"
 
 
@@ -57,7 +58,7 @@ def message(
     length: object = None,
     key: str | bytes | None = f"Bearer {KEY}",
 ) -> list[bytes]:
-    """A request, the head and the body apart."""
+    """A request as its head and its body."""
     lines: list[tuple[str, str | bytes]] = [("Host", "localhost"), *headers]
     if length is None and all(name.lower() != "transfer-encoding" for name, _ in headers):
         length = len(body)
@@ -86,7 +87,7 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
 
 @functools.cache
 def bombs() -> tuple[bytes, ...]:
-    """Small files that say or hold much: sides, pixels, profiles and texts."""
+    """Small files that declare or unpack to much: sides, pixels, profiles and texts."""
     zeros = zlib.compress(bytes(24 * MIB), 9)
     row = (b"IDAT", zlib.compress((b"\0" + bytes(3 * 48)) * 48))
     bmp, tiff, webp, jpeg = (bytearray(photos()[format]) for format in ("BMP", "TIFF", "WEBP", "JPEG"))
@@ -159,7 +160,7 @@ def no_photo(rng: random.Random) -> Attempt:
 
 
 def too_long(rng: random.Random) -> Attempt:
-    """More than is allowed, said at once or found out while it comes."""
+    """A body over the limit, declared at once or noticed while it arrives."""
     data = photos()["PNG"] + bytes(MAX_BYTES + rng.randint(0, MIB))
     way = rng.randrange(4)
     if way == 0:
@@ -171,7 +172,7 @@ def too_long(rng: random.Random) -> Attempt:
     if way == 2:
         pieces = [data[i : i + 30_000] for i in range(0, len(data), 30_000)]
         head, _ = message(headers=[("Transfer-Encoding", "chunked")])
-        # Chunks without an end: the answer must not wait for it.
+        # The last chunk is missing: the response must not wait for it.
         return Attempt("long in chunks", [head, chunked(*pieces, last=b"")], frozenset((413,)))
     body = form(("photo", "a.png", data))
     return Attempt("long form", message(body, [FORM]), frozenset((413,)))

@@ -1,4 +1,4 @@
-"""An MLflow server for tests, which they kill and start again."""
+"""An MLflow server that tests can kill and start again."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from diffuir_platform.tracking import (
 )
 
 Start = Callable[..., Tracker]
-"""Opens a run, or goes on with one as a new process would."""
+"""Type of the fixture `start`: opens a run, or resumes one as a new process would."""
 
 
 class Server:
-    """An MLflow server with its own store of files, always on the same port."""
+    """An MLflow server with its own artifact store, always on the same port."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as free:
@@ -59,7 +59,7 @@ class Server:
 
     def kill(self) -> None:
         if self._process is not None:
-            # The server's own child, which answers, is of its process group.
+            # The whole process group: a child of the server handles the requests.
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes and an S3 server, all processes of their own, and what ends them."""
+"""A Ray cluster of several nodes and an S3 server, each in a process of its own, for tests that kill them."""
 
 from __future__ import annotations
 
@@ -23,58 +23,58 @@ from .paths import ROOT
 
 sys.path.insert(0, str(ROOT / "cluster"))
 
-from local import CPUS_OF_A_NODE, PREFERRED_PORTS, Cluster, make_bucket
-from parts import is_alive, start, stop
+from local import CPUS_PER_NODE, PREFERRED_PORTS, Cluster, make_bucket
+from services import is_alive, start, stop
 
 BUCKET = "s3://diffuir"
 STORE = os.environ.get("DIFFUIR_STORE", "moto")
-"""moto, or ceph where it is installed."""
+"""S3 server to use: moto, or ceph where it is installed."""
 SECONDS_TO_COME = 120
-"""That what is to be killed has for being there."""
+"""Longest wait for the process that is to be killed, seconds."""
 MISSED_SOON = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_failure_threshold": "8",
+    "RAY_health_check_failure_threshold": "3",
 }
-"""A node that is gone is missed after some seconds, not after half a minute."""
+"""Settings of Ray that notice a dead node after some seconds instead of half a minute."""
 
 
 class Nodes:
     """A head, worker nodes with logical CPUs, and an S3 server."""
 
-    cpus = CPUS_OF_A_NODE
-    """Of each worker node."""
+    cpus = CPUS_PER_NODE
+    """Logical CPUs of each worker node."""
 
     def __init__(self, folder: Path, count: int, environment: Mapping[str, str]) -> None:
         self.of_nodes: dict[str, str] = {}
-        """What else is in the environment of Ray's nodes, and so of everything that they run."""
+        """Further environment variables of Ray's nodes, and so of everything that they run."""
         self.scratch = folder / "scratch"
-        """Where their processes keep temporary files."""
+        """Folder for temporary files of their processes."""
         self.scratch.mkdir()
         self.records: dict[str, dict[str, Any]] = {}
         self.killed: set[str] = set()
-        """Nodes that have not been started again."""
+        """Nodes that were killed and not started again."""
         self.cluster = Cluster(folder)
-        # Any free ports: the usual ones may be another cluster's by the time that they are taken.
+        # Any free ports: the preferred ones may be taken by another cluster meanwhile.
         self.cluster.state["ports"] = {name: 0 for name in PREFERRED_PORTS if name != "monitor"}
         self.cluster.choose(count, STORE)
-        # What leads a process to them.
+        # Environment that a process needs to use them.
         self.environment = {**self.cluster.environment(), **environment, "TMPDIR": str(self.scratch)}
 
     def up(self) -> None:
-        """Start what does not run."""
-        for node in self.killed:  # its main process may not have seen yet that the raylet is gone
+        """Start the services that do not run."""
+        for node in self.killed:  # its main process may not have noticed yet that the raylet is gone
             stop(self.records[node])
         self.killed.clear()
-        parts = [part for part in self.cluster.parts() if part.name != "mlflow"]
-        for part in parts:
-            part.environment.update(MISSED_SOON, TMPDIR=str(self.scratch))
-            if part.name.startswith("ray"):
-                part.environment.update(self.of_nodes)
+        services = [service for service in self.cluster.services() if service.name != "mlflow"]
+        for service in services:
+            service.environment.update(MISSED_SOON, TMPDIR=str(self.scratch))
+            if service.name.startswith("ray"):
+                service.environment.update(self.of_nodes)
         try:
-            start(parts, self.records, self.cluster.logs, lambda: None)
-        except UserError:  # Ray's own limit of 30 s, on a machine that is busy with something else
-            start(parts, self.records, self.cluster.logs, lambda: None)
+            start(services, self.records, self.cluster.logs, lambda: None)
+        except UserError:  # Ray's own limit of 30 s, exceeded on a busy machine
+            start(services, self.records, self.cluster.logs, lambda: None)
         make_bucket(self.environment)
 
     def down(self) -> None:
@@ -82,7 +82,7 @@ class Nodes:
         shutil.rmtree(self.cluster.state["ray_folder"], ignore_errors=True)
 
     def processes(self, kind: str) -> dict[str, list[psutil.Process]]:
-        """Those with `kind` in their command line, by node, of nodes that have any."""
+        """Node -> its processes with `kind` in their command line, for nodes that have any."""
         found = {name: named(kind, self._members(name)) for name in self._workers()}
         return {name: processes for name, processes in found.items() if processes}
 
@@ -90,17 +90,17 @@ class Nodes:
         rng.choice(list(chain.from_iterable(self._some(kind).values()))).kill()
 
     def kill_a_node(self, kind: str, rng: random.Random) -> None:
-        """One that has such a process. Its raylet alone: the rest must notice."""
+        """Kill the raylet of a node that has such a process; the node's other processes have to notice."""
         node = rng.choice(sorted(self._some(kind)))
         (raylet,) = [p for p in self._members(node) if p.name() == "raylet"]
         raylet.kill()
         self.killed.add(node)
 
     def _some(self, kind: str) -> dict[str, list[psutil.Process]]:
-        """`processes`, once there are any: they may be starting, or one may be between its death and the next."""
+        """`processes`, once there are any: they may be starting or being replaced."""
         deadline = time.monotonic() + SECONDS_TO_COME
         while not (found := self.processes(kind)):
-            assert time.monotonic() < deadline, f"no {kind} came in {SECONDS_TO_COME} s"
+            assert time.monotonic() < deadline, f"no {kind} after {SECONDS_TO_COME} s"
             time.sleep(0.1)
         return found
 
@@ -131,9 +131,9 @@ def running(
     environment: Mapping[str, str],
     through: Callable[[str], AbstractContextManager[str]] = nullcontext,
 ) -> Iterator[Nodes]:
-    """Nodes that are up, with this process's environment leading to their store.
+    """Running nodes, with this process's environment set to their store.
 
-    through: starts what is between the nodes and the store, given the store's URL, and gives the URL for nodes.
+    through: starts a proxy between the nodes and the store: takes the store's URL and gives the URL for the nodes.
     """
     nodes = Nodes(folder, count, environment)
     store = nodes.cluster.environment()["AWS_ENDPOINT_URL"]

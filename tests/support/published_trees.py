@@ -1,4 +1,4 @@
-"""Every layout as it lies on disk, with traps in it, and the pairs that an index of it must hold."""
+"""A tree of files for every layout, with traps in it, and the pairs that an index of it must hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from .trees import SIZE, Files
 
 Twins = tuple[str | None, str | None]
-"""Degraded and clean path below ROOT."""
+"""Degraded and clean path below ROOT, None for a side that is missing."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,17 @@ class Case:
 
 
 def below(where: str, degraded: str, clean: str) -> Twins:
+    """Return both paths below the folder `where`."""
     return f"{where}/{degraded}", f"{where}/{clean}"
 
 
 def both(sides: str, name: str, *folders: str) -> list[str]:
-    """`name` in each of the folders of each of the sides, which are words."""
+    """Return the paths of `name` for each of `folders` and each of `sides`, which are separated by spaces."""
     return [f"{folder}/{side}/{name}" for folder in folders for side in sides.split()]
 
 
 def scene(folder: str, *numbers: int) -> list[str]:
+    """Return the paths of a scene of RealBlur."""
     return [f"{folder}/{side}/{side}_{n}.png" for side in ("gt", "blur") for n in numbers]
 
 
@@ -260,7 +262,7 @@ CASES = {
             *("clean/a/b.png", "clean/b.jpg", "clean/b.png", "clean/c.png", "other/b.jpg"),
         ],
         {("set", "train"): {"a/b": ("degraded/a/b.jpg", "clean/a/b.png")}},
-        # Which of two of one name is the right one, nobody says.
+        # Nothing says which of two files with one key is the right one.
         ("degraded/b.jpg", "degraded/c.jpg", "degraded/c.png"),
         {"task": "snow"},
     ),

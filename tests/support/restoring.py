@@ -1,4 +1,4 @@
-"""A driver to be killed: restores IN to OUT on the cluster at ADDRESS with a cheap restorer.
+"""A driver that tests kill: restores IN to OUT on the cluster at ADDRESS with a cheap restorer.
 
 python restoring.py IN OUT ADDRESS MODELS
 """
@@ -20,13 +20,13 @@ from diffuir_platform.restore import RestoreOptions, restore
 from diffuir_platform.restore.summary import Summary
 
 POISON = (250, 1, 250)
-"""Colour of a photo's first pixel that ends the process restoring it, as the system does when memory runs out."""
+"""Colour of a photo's first pixel that kills the process restoring it, as the system does when memory runs out."""
 SECONDS = 0.05
-"""That a photo takes."""
+"""Time that a photo takes, seconds."""
 
 
 class Cheap:
-    """Adds a little of the noise that belongs to a photo."""
+    """A restorer without a network, which adds a little of the noise drawn from the photo's content."""
 
     precision = "float32"
 
@@ -46,6 +46,7 @@ class Cheap:
 
 
 def run(source: str, target: str, address: str | None, models: int, **more: bool) -> Summary:
+    """Restore with `Cheap`, two attempts for each photo, and `more` for `restore`."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     options = RestoreOptions(address=address, models=models, attempts=2)
     return restore(source, target, options, restorer=Cheap, **more)  # type: ignore[arg-type]

@@ -1,9 +1,9 @@
-"""An endpoint in a process of its own, with a model that takes a fixed time, for tests that disturb it.
+"""An endpoint in a process of its own, with a model that takes a fixed time.
 
 python serving.py SETTINGS(JSON) COST BATCH
 
-A line `update JSON` on stdin serves with those settings instead; an answer is a line on stdout that begins with
-`answer: `.
+A line `update JSON` on stdin deploys with those settings instead, `metrics` prints the port of the node's metrics.
+A reply is a line on stdout that begins with `answer: `.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ import requests
 from diffuir_core.restorer import Restoration
 
 POISON = 251
-"""Red of the first pixel of a photo that ends the process restoring it."""
+"""Red value of the first pixel of a photo that kills the process restoring it."""
 ANSWER = "answer: "
 
 
 @dataclass(frozen=True)
 class Stub:
-    """Takes `cost` seconds for up to `batch` photos, and gives them back darker by one."""
+    """A restorer that takes `cost` seconds for up to `batch` photos and makes them darker by one."""
 
     cost: float
     batch: int
@@ -46,10 +46,10 @@ class Stub:
             os.kill(os.getpid(), signal.SIGKILL)
         return [Restoration(np.maximum(image, 1) - 1, None) for image in images]
 
-    def together(self, height: int, width: int) -> int:
+    def batch_size(self, height: int, width: int) -> int:
         return self.batch
 
-    def having(self, **_: Any) -> Stub:
+    def with_settings(self, **_: Any) -> Stub:
         return self
 
 
@@ -63,7 +63,7 @@ class MakesStub:
 
 
 class Endpoint:
-    """One of `python serving.py` or `diffuir serve`, as a test sees it."""
+    """A running `python serving.py` or `diffuir serve`."""
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process = process
@@ -74,7 +74,7 @@ class Endpoint:
         assert self.process.stdout is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
-        # Ray writes there too.
+        # Ray writes to stdout too.
         return (
             next(said for said in self.process.stdout if said.startswith(ANSWER)).removeprefix(ANSWER).strip()
         )
@@ -86,7 +86,7 @@ class Endpoint:
         return requests.get(f"{self.url}/readyz", timeout=30).json().get("models", 0)
 
     def processes(self, name: str) -> list[psutil.Process]:
-        """Of the deployment of that name, by the title that Ray gives them."""
+        """The processes whose title, which Ray sets, holds `name`."""
         return [
             child
             for child in psutil.Process(self.process.pid).children(recursive=True)
@@ -109,7 +109,7 @@ def free_port() -> int:
 
 @contextmanager
 def started(command: Sequence[str], port: int) -> Iterator[Endpoint]:
-    """A command that says when it is ready; ended with SIGINT, which it must survive in good order."""
+    """A command that prints a line once it is ready; ended with SIGINT, after which it has to exit by itself."""
     with subprocess.Popen(
         [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -117,9 +117,9 @@ def started(command: Sequence[str], port: int) -> Iterator[Endpoint]:
             url = f"http://127.0.0.1:{port}"
             assert process.stdout is not None
             line = process.stdout.readline()
-            assert "ready" in line, f"it did not start: {line}"
+            assert "ready" in line, f"the endpoint did not start: {line}"
             yield Endpoint(process, url)
-            assert process.poll() is None, "it ended before it was told to"
+            assert process.poll() is None, "the endpoint ended by itself"
         finally:
             process.send_signal(signal.SIGINT)
             try:

@@ -1,4 +1,4 @@
-"""A training run of a few steps on a few small pictures."""
+"""Settings of a training run of a few steps on a few small photos."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ def settings(photos: Path, storage: Path, **changes: object) -> dict[str, object
         "ema": {"decay": 0.5, "every": 1},
         "log_every": 1,
         "checkpoint_every": 2,
-        "panels_every": 4,
         "threads": 1,
         **changes,
     }

@@ -1,4 +1,4 @@
-"""An S3 server of our own on the loopback, which speaks the real protocol."""
+"""An S3 server on the loopback that speaks the real protocol."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _buckets = itertools.count()
 
 @dataclass(frozen=True)
 class Store:
-    """A new bucket of the server at `endpoint`."""
+    """A bucket of the server at `endpoint` for one test."""
 
     endpoint: str
     bucket: str
@@ -27,11 +27,12 @@ class Store:
 
     @property
     def uri(self) -> str:
+        """The bucket as an s3:// URI."""
         return f"s3://{self.bucket}"
 
     @contextmanager
     def asking_who(self) -> Iterator[None]:
-        """Inside, the server knows only users that were made, and looks at their rights."""
+        """Make the server check credentials and rights inside the block; it knows only users that were made."""
         requests.post(f"{self.endpoint}/moto-api/reset-auth", data=b"0", timeout=10)
         try:
             yield
@@ -39,7 +40,7 @@ class Store:
             requests.post(f"{self.endpoint}/moto-api/reset-auth", data=b"inf", timeout=10)
 
     def user_without_rights(self) -> tuple[str, str]:
-        """Key and secret of a user that the server knows and that may do nothing."""
+        """Make a user without any rights; returns its key and secret."""
         iam = boto3.client("iam", endpoint_url=self.endpoint)
         iam.create_user(UserName=self.bucket)
         made = iam.create_access_key(UserName=self.bucket)["AccessKey"]
@@ -47,7 +48,7 @@ class Store:
 
 
 def environment(endpoint: str) -> dict[str, str]:
-    """What a client of the server finds in its environment."""
+    """Return the environment variables with which a client reaches the server."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
@@ -57,9 +58,9 @@ def environment(endpoint: str) -> dict[str, str]:
 
 
 def new_bucket(endpoint: str) -> Store:
-    """A bucket that nobody else uses; the environment must already be `environment(endpoint)`."""
+    """Make a bucket that nothing else uses; the process's environment must already be `environment(endpoint)`."""
     assert os.environ["AWS_ENDPOINT_URL"] == endpoint
-    # A client is kept for each set of options, and the credentials in the environment are none of them.
+    # s3fs caches a client for each set of options, which do not include the credentials in the environment.
     s3fs.S3FileSystem.clear_instance_cache()
     client = boto3.client("s3")
     bucket = f"bucket-{next(_buckets)}"

@@ -1,4 +1,4 @@
-"""`diffuir train` on a cluster as a test sees it: the command that runs, and what its run has left."""
+"""`diffuir train` on a cluster for tests: the running command, and the results of its run."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from diffuir_platform import storage
 from .nodes import BUCKET, Nodes
 
 SECONDS = 240
-"""That anything may take on a machine that is busy with something else."""
+"""Longest wait for anything on a busy machine, seconds."""
 
 
 class Driver:
-    """`diffuir train` that runs, and what it says."""
+    """A running `diffuir train`, and the lines that it prints."""
 
     def __init__(self, nodes: Nodes, job: Path, *overrides: str) -> None:
         self.process = subprocess.Popen(
@@ -39,7 +39,7 @@ class Driver:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.said: list[str] = []
+        self.output: list[str] = []
         self._lines: Queue[str | None] = Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -50,7 +50,7 @@ class Driver:
         self._lines.put(None)
 
     def lines(self) -> Iterator[str]:
-        """What it says from now on, to its end."""
+        """Yield the lines that it prints from now on, to its end."""
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             try:
@@ -59,30 +59,30 @@ class Driver:
                 continue
             if line is None:
                 return
-            self.said.append(line)
+            self.output.append(line)
             yield line
-        raise AssertionError(f"nothing more came in {SECONDS} s: {self.said}")
+        raise AssertionError(f"nothing more came in {SECONDS} s: {self.output}")
 
     def wait_for_step(self, step: int) -> None:
-        """Until that step, or a later one, is done."""
+        """Wait until that step, or a later one, is done."""
         for line in self.lines():
             found = re.match(r"step (\d+)/", line)
             if found and int(found[1]) >= step:
                 return
-        raise AssertionError(f"it ended before step {step}: {self.said}")
+        raise AssertionError(f"it ended before step {step}: {self.output}")
 
     def wait_until_it_goes_on(self) -> int:
-        """The step that it goes on from."""
+        """Wait until it resumes, and return the step that it goes on from."""
         for line in self.lines():
             found = re.match(r"going on from step (\d+)", line)
             if found:
                 return int(found[1])
-        raise AssertionError(f"it did not go on: {self.said}")
+        raise AssertionError(f"it did not go on: {self.output}")
 
     def finish(self) -> None:
         for _ in self.lines():
             pass
-        assert self.process.wait(SECONDS) == 0, self.said
+        assert self.process.wait(SECONDS) == 0, self.output
 
     def kill(self) -> None:
         self.process.kill()
@@ -90,7 +90,7 @@ class Driver:
 
 
 class Run:
-    """What a run has left in the store and in MLflow."""
+    """Files of a run in the store, and its curves in MLflow."""
 
     def __init__(self, job: Path, name: str) -> None:
         self.folder = f"{BUCKET}/runs/{name}"
@@ -101,20 +101,20 @@ class Run:
         return load_weights(storage.read_bytes(f"{self.folder}/weights.safetensors"))
 
     def snapshot(self) -> dict[str, Any]:
-        """Ray Train's list of checkpoints."""
+        """Return Ray Train's list of checkpoints."""
         return json.loads(storage.read_bytes(f"{self.folder}/checkpoint_manager_snapshot.json"))
 
     def state(self) -> dict[str, Any]:
-        """The last checkpoint's."""
+        """Return the state in the last checkpoint."""
         last = self.snapshot()["latest_checkpoint_result"]["checkpoint_dir_name"]
         saved = storage.read_bytes(f"{self.folder}/{last}/state.pt")
         state = torch.load(io.BytesIO(saved), weights_only=True)
-        del state["points"]  # what MLflow did not have yet at that moment
+        del state["points"]  # those that MLflow did not have yet at that moment
         del state["recipe"]["settings"]["name"]
         return state
 
     def curve(self, name: str) -> dict[int, float]:
-        """Step -> value; every step once."""
+        """Return the values of a curve by step; fails where a step has two."""
         experiment = self.client.get_experiment_by_name("diffuir")
         (run,) = self.client.search_runs([experiment.experiment_id], f"attributes.run_name = '{self.name}'")
         assert run.info.status == "FINISHED"
@@ -125,7 +125,7 @@ class Run:
 
 
 def assert_equal(expected: Any, found: Any, where: str = "state") -> None:
-    """Bit for bit, through dicts and lists."""
+    """Compare bit for bit, through dicts and lists."""
     if isinstance(expected, dict):
         assert expected.keys() == found.keys(), where
         for key in expected:
@@ -140,7 +140,7 @@ def assert_equal(expected: Any, found: Any, where: str = "state") -> None:
 
 
 def assert_close(expected: Run, found: Run) -> None:
-    """Up to the order in which floats are added up."""
+    """Compare weights up to the order in which floats are added up."""
     one, other = found.weights(), expected.weights()
     worst = max(float((one[key] - other[key]).abs().max()) for key in one)
     assert worst < 1e-3, f"{found.name} and {expected.name} differ by {worst}"

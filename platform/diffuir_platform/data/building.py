@@ -1,4 +1,4 @@
-"""Making an index: list the files, match them by the layout's rule, read their headers, write the rows."""
+"""Builds an index: lists the files, matches them by the layout's rule, reads their headers, writes the rows."""
 
 from __future__ import annotations
 
@@ -14,108 +14,98 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 from cachetools import LRUCache
-from pydantic import Field
 
 from diffuir_core.errors import UserError
 from diffuir_core.imaging import ImageError, check_bytes, inspect
 
 from .. import storage
-from ..config import Config
 from ..storage import retry
-from ..text import is_utf8, one_line
+from ..text import is_utf8, one_line, size_text
 from . import mat
-from .index import EQUALISE, Row, open_index, write_index
+from .index import EQUALISE, IndexRow, open_index, write_index
 from .layouts import Layout, find_layout, with_names
-from .matching import Candidate, File, Matcher, room_for_names
+from .matching import Candidate, File, Matcher, translated_database_errors
 from .packing import pack
+from .settings import IndexOptions
 
 READERS = 32
-"""Headers read at once: a store takes its time to answer, and answers many at once."""
+"""Headers read at the same time, since a store answers many requests at once but each one slowly."""
 READ_AHEAD = 8 * READERS
+"""Most files whose headers are read before their turn."""
 SIZES_KEPT = 4096
-"""Clean photos whose size is remembered: several degraded ones, near each other in order, share one."""
+"""Clean photos whose size is cached: several degraded ones, near each other in order, share one."""
 SHOWN_AT_MOST = 10
+"""Most mismatches that a summary names."""
 
 Split = tuple[str, str, str]
-"""Task, data set, split."""
+"""(task, data set, split)"""
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
-class IndexOptions(Config):
-    """What an index is made of, besides where the files are."""
-
-    layout: str
-    """How the files lie below ROOT."""
-    task: str | None = None
-    """Of layouts that leave it open."""
-    dataset: str | None = None
-    """Its name, of layouts that leave it open; None: the name of ROOT."""
-    split: str | None = None
-    """Its name, of layouts that leave it open."""
-    equalise: bool = False
-    """Low light: note that the degraded side's histogram is to be equalised before the network sees it."""
-    mismatched: float = Field(default=0.01, ge=0, le=1)
-    """The largest share of a split's files that may be without a match."""
-    pack: str | None = None
-    """A folder for packed files, which the index then points into."""
-
-
 @dataclass
 class Counts:
-    """What came of the files of one split."""
+    """Counts of one split."""
 
     pairs: int = 0
+    """Rows with both sides."""
     unpaired: int = 0
+    """Rows with one side."""
     mismatched: int = 0
+    """Files without a place in the index."""
     first_mismatch: tuple[str, str] = ("", "")
-    """(path below ROOT, reason)."""
+    """(path below ROOT, reason) of one of them."""
 
     @property
     def mismatched_share(self) -> float:
+        """Share of mismatched files among all rows and mismatches, [0, 1]."""
         return self.mismatched / (self.pairs + self.unpaired + self.mismatched or 1)
 
 
 @dataclass
 class IndexSummary:
-    """What came of making an index."""
+    """Summary of building an index."""
 
     uri: str
+    """The index."""
     fingerprint: str = ""
+    """Fingerprint of the index, 64 hexadecimal digits."""
     splits: dict[Split, Counts] = field(default_factory=dict)
+    """Counts of each split."""
     ignored: int = 0
-    """Image files that the layout does not look for."""
+    """Image files in no place that the layout looks at."""
     mismatches_uri: str = ""
-    """The list of what did not match, a JSON object a line."""
+    """The list of all mismatches, one JSON object a line."""
     mismatches: list[tuple[str, str]] = field(default_factory=list)
-    """(path below ROOT, reason) of the first SHOWN_AT_MOST of them."""
+    """(path below ROOT, reason) of the first SHOWN_AT_MOST mismatches."""
 
     def counts(self, split: Split) -> Counts:
+        """Return the counts of a split, which are added where they are missing."""
         return self.splits.setdefault(split, Counts())
 
 
 def build_index(
     root: str, out: str, options: IndexOptions, notify: Callable[[int], None] = lambda done: None
 ) -> IndexSummary:
-    """Make the index `out` of the files below `root`, and beside it `out`.mismatches.jsonl.
+    """Build the index `out` of the files below `root`, and beside it the list `out`.mismatches.jsonl.
 
-    notify: called with the number of rows that are done. Raises UserError, with nothing at `out` changed, where no
-    file matches or more of a split do not than `options.mismatched`, and before anything is read where `out` can't
-    be written or holds something else.
+    notify: called with the number of rows done so far. Raises `UserError`, and leaves `out` as it was, where no
+    file matches or where more than `options.mismatched` of a split's files do not; before anything is read, where
+    `out` can't be written or is something other than an index.
     """
     root, out = storage.absolute(root), storage.absolute(out)
     for uri in (root, out, options.pack or ""):
         if not is_utf8(uri):
             raise UserError(f"the name {one_line(uri)} is not UTF-8: rename it")
-    layout = _resolved(root, options)
+    layout = _resolve_layout(root, options)
     _check_out(out)
     for folder in filter(None, (out.rpartition("/")[0] or "/", options.pack)):
         storage.check_writable(folder)
     summary = IndexSummary(out, mismatches_uri=f"{out}.mismatches.jsonl")
-    with room_for_names(), Matcher(root, layout.parts) as matcher, warnings.catch_warnings():
-        # Of a TIFF whose directory lies behind the beginning that is read first.
+    with translated_database_errors(), Matcher(root, layout.parts) as matcher, warnings.catch_warnings():
+        # The warning is about a TIFF whose directory comes after the part read first; such a file is read further.
         warnings.filterwarnings("ignore", message="Corrupt EXIF data")
-        matcher.add(_below(root))
+        matcher.add(_list_below(root))
         summary.ignored = matcher.ignored
         rows = _rows(
             matcher, layout, EQUALISE if options.equalise else "", options.mismatched, summary, notify
@@ -125,18 +115,18 @@ def build_index(
     return summary
 
 
-def _resolved(root: str, options: IndexOptions) -> Layout:
+def _resolve_layout(root: str, options: IndexOptions) -> Layout:
     name = PurePosixPath(root).name
     layout = find_layout(options.layout)
     dataset = (options.dataset or name) if layout.named_by_user else options.dataset
     layout = with_names(layout, options.task, dataset, options.split)
     if options.equalise and any(part.task != "low_light" for part in layout.parts):
-        raise UserError(f"the layout {layout.name!r} is not one of low light: leave --equalise out")
+        raise UserError(f"the layout {layout.name!r} is not for low light: leave out --equalise")
     return layout
 
 
 def _check_out(out: str) -> None:
-    """Raise UserError where `out` is something that an index must not take the place of."""
+    """Raise `UserError` where `out` is something that an index must not replace."""
     is_bucket = out.startswith("s3://") and out.count("/") == 2
     if is_bucket or storage.is_folder(out):
         raise UserError(
@@ -150,11 +140,11 @@ def _check_out(out: str) -> None:
         raise
     except UserError as error:
         raise UserError(
-            f"{out} is there and can't be replaced, as it is no index: name another OUT"
+            f"{out} exists and is not an index, so it is not replaced: name another OUT"
         ) from error
 
 
-def _below(root: str) -> Iterator[tuple[str, int]]:
+def _list_below(root: str) -> Iterator[tuple[str, int]]:
     prefix = storage.join(root, "")
     return ((uri.removeprefix(prefix), size) for uri, size in storage.list_files(root))
 
@@ -166,28 +156,29 @@ def _rows(
     most_mismatched: float,
     summary: IndexSummary,
     notify: Callable[[int], None],
-) -> Iterator[Row]:
-    """The rows as their headers are read; raises at their end, so that the index is never written, as above."""
-    look = _Looker(matcher.root, preprocessing)
+) -> Iterator[IndexRow]:
+    """Yield the rows as their headers are read; raises after the last one, before the index is renamed into place,
+    where `_check_counts` does."""
+    read_row = _RowReader(matcher.root, preprocessing)
     done = 0
-    for candidate, seen in in_order(look, matcher.candidates()):
+    for candidate, found in threaded_map(read_row, matcher.candidates()):
         part = candidate.part
-        if isinstance(seen, str):
+        if isinstance(found, str):
             path = (candidate.degraded or candidate.clean or File("", 0)).path
-            matcher.mismatched(part, path, seen)
+            matcher.add_mismatch(part, path, found)
             continue
         counts = summary.counts((part.task, part.dataset, part.split))
-        counts.unpaired += part.alone
-        counts.pairs += not part.alone
+        counts.unpaired += part.is_unpaired
+        counts.pairs += not part.is_unpaired
         done += 1
         notify(done)
-        yield seen
-    _list_mismatches(matcher, summary)
-    _judge(matcher.root, layout, most_mismatched, summary)
+        yield found
+    _write_mismatches(matcher, summary)
+    _check_counts(matcher.root, layout, most_mismatched, summary)
 
 
-class _Looker:
-    """Candidate -> itself with its row, or with the reason why it has none; called by several threads at once."""
+class _RowReader:
+    """Reads the headers of a candidate; returns it with its row or the reason for none. Thread-safe."""
 
     def __init__(self, root: str, preprocessing: str) -> None:
         self._root = root
@@ -195,7 +186,7 @@ class _Looker:
         self._clean_sizes: LRUCache[str, tuple[int, int]] = LRUCache(SIZES_KEPT)
         self._lock = threading.Lock()
 
-    def __call__(self, candidate: Candidate) -> tuple[Candidate, Row | str]:
+    def __call__(self, candidate: Candidate) -> tuple[Candidate, IndexRow | str]:
         part, degraded, clean = candidate.part, candidate.degraded, candidate.clean
         try:
             size = self._size(degraded) if degraded is not None else None
@@ -206,11 +197,9 @@ class _Looker:
             return candidate, str(error)
         width, height = size or clean_size or (0, 0)
         if clean_size not in (None, (width, height)):
-            return (
-                candidate,
-                f"it is {_by(width, height)} pixels, its clean twin {_by(*(clean_size or (0, 0)))}",
-            )
-        return candidate, Row(
+            ours, theirs = size_text(width, height), size_text(*(clean_size or (0, 0)))
+            return candidate, f"it is {ours} pixels, its clean counterpart {theirs}"
+        return candidate, IndexRow(
             task=part.task,
             dataset=part.dataset,
             split=part.split,
@@ -222,22 +211,22 @@ class _Looker:
             preprocessing=self._preprocessing,
         )
 
-    def _clean_size(self, file: File, is_twin: bool) -> tuple[int, int]:
+    def _clean_size(self, file: File, is_paired: bool) -> tuple[int, int]:
         with self._lock:
             size = self._clean_sizes.get(file.path)
         if size is None:
             try:
                 size = self._size(file)
             except ImageError as error:
-                if not is_twin:
+                if not is_paired:
                     raise
-                raise UserError(f"its clean twin {file.path}: {error}") from error
+                raise UserError(f"its clean counterpart {file.path}: {error}") from error
             with self._lock:
                 self._clean_sizes[file.path] = size
         return size
 
     def _size(self, file: File) -> tuple[int, int]:
-        """(width, height) of the upright photo, from as much of the file's beginning as that takes."""
+        """Return (width, height) of the upright photo, reading only as much of the file as that takes."""
         uri = storage.join(self._root, file.path)
         if mat.is_element(uri):
             return retry(lambda: mat.size(uri))
@@ -248,17 +237,13 @@ class _Looker:
                 header = inspect(retry(partial(storage.read_head, uri, length)))
                 return header.width, header.height
             except ImageError:
-                # A large profile or preview comes before the size, and some TIFFs say theirs at the end.
+                # A large profile or preview may come before the size, and some TIFFs have it at the end.
                 if length >= file.size:
                     raise
                 length *= 8
 
 
-def _by(width: int, height: int) -> str:
-    return f"{width}x{height}"
-
-
-def _list_mismatches(matcher: Matcher, summary: IndexSummary) -> None:
+def _write_mismatches(matcher: Matcher, summary: IndexSummary) -> None:
     with storage.writing(summary.mismatches_uri) as temporary, temporary.open("w", encoding="utf-8") as file:
         for found in matcher.mismatches():
             part = found.part
@@ -271,33 +256,33 @@ def _list_mismatches(matcher: Matcher, summary: IndexSummary) -> None:
             print(json.dumps({**where, "reason": found.reason}, ensure_ascii=False), file=file)
 
 
-def _judge(root: str, layout: Layout, most: float, summary: IndexSummary) -> None:
-    """Raises UserError where there is nothing, or too much that does not match."""
+def _check_counts(root: str, layout: Layout, limit: float, summary: IndexSummary) -> None:
+    """Raise `UserError` where no file matched, or where more than `limit` of a split's files did not."""
     if not summary.splits:
         listings = " and ".join(sorted({part.listing for part in layout.parts if part.listing}))
         needs = f", and it needs {listings} in ROOT" if listings else ""
         place = layout.parts[0].sides[0][1]
         raise UserError(
-            f"no photo below {root} lies where the layout {layout.name!r} looks, such as {place}{needs}: give "
+            f"no photo below {root} is where the layout {layout.name!r} looks, such as {place}{needs}: give "
             "another ROOT or --layout (diffuir index --help shows all)"
         )
     for (_, dataset, split), counts in sorted(summary.splits.items()):
-        if counts.mismatched_share > most:
+        if counts.mismatched_share > limit:
             path, reason = map(one_line, counts.first_mismatch)
             raise UserError(
                 f"{counts.mismatched:,} files of {dataset}, {split}, do not match ({counts.mismatched_share:.1%}, "
-                f"more than {most:.1%}), such as {path} ({reason}): see {summary.mismatches_uri} and put them "
-                "right, or allow more with --mismatched"
+                f"more than {limit:.1%}), such as {path} ({reason}): see {summary.mismatches_uri} and correct "
+                "them, or allow more with --mismatched"
             )
 
 
-def in_order(
+def threaded_map(
     function: Callable[[ItemT], ResultT],
     items: Iterable[ItemT],
     readers: int = READERS,
     ahead: int = READ_AHEAD,
 ) -> Iterator[ResultT]:
-    """`map` by several threads, which run at most `ahead` items before what is taken."""
+    """`map` in threads: results in order, with at most `ahead` items begun before they are needed."""
     pool = ThreadPoolExecutor(readers, thread_name_prefix="headers")
     pending: deque[Future[ResultT]] = deque()
     try:

@@ -1,4 +1,4 @@
-"""What `diffuir index` prints."""
+"""The command `diffuir index`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,33 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..command_line import SettingsCommand
 from ..text import one_line
-from .building import IndexOptions, IndexSummary, build_index
+from .building import IndexSummary, build_index
+from .layouts import describe_layouts
+from .settings import IndexJob, IndexOptions
 
 SECONDS_BETWEEN_LINES = 10.0
+"""Pause between two lines of progress, seconds."""
+
+
+def _index(job: IndexJob) -> int:
+    """List a data set, match its pairs, and write an index to train and evaluate with.
+
+    Exit code 1: some files have no match and are named.
+    """
+    return run_index(job.root, job.out, job)
+
+
+def _layouts() -> str:
+    return f"Layouts, with the paths below ROOT (what pairs have in common is in braces):\n\n{describe_layouts()}"
+
+
+index_command = SettingsCommand(_index, IndexJob, arguments={"root": "ROOT", "out": "OUT"}, epilog=_layouts)
 
 
 def run_index(root: str, out: str, options: IndexOptions) -> int:
-    """Make the index, print what came of it, and return the exit code: 1 where files did not match."""
+    """Make the index, print its summary, and return the exit code: 1 where files have no match."""
     summary = build_index(root, out, options, _Progress())
     console = Console(soft_wrap=True)
     console.print(index_table(summary))
@@ -32,7 +51,7 @@ def run_index(root: str, out: str, options: IndexOptions) -> int:
 
 
 def index_table(summary: IndexSummary) -> Table:
-    """One row for each split, by task."""
+    """A table with a row for each split, by task."""
     table = Table()
     for heading in ("task", "data set", "split"):
         table.add_column(heading)
@@ -45,7 +64,7 @@ def index_table(summary: IndexSummary) -> Table:
 
 
 class _Progress:
-    """A line on stderr now and then."""
+    """Prints the number of rows on stderr from time to time."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()

@@ -1,12 +1,12 @@
-"""The index: one Parquet file that says which photos there are, which belong together, and where they lie.
+"""The index: one Parquet file that lists photos, which of them are pairs, and where they are.
 
 Columns: task, dataset, split, key; degraded_uri (null for clean photos alone) and clean_uri (null for degraded
-ones without ground truth); width and height of the upright photo in pixels; preprocessing ("" or "equalise"); and
-for photos in packed files (`packing.py`) the offset and length in bytes of each side. Rows come by data set, split
-and key, so an index depends on the files alone and not on the order in which a store lists them.
+photos without ground truth); width and height of the upright photo in pixels; preprocessing ("" or "equalise");
+and for photos in packed files (`packing.py`) the offset and length in bytes of each side. Rows are sorted by data
+set, split and key, so an index depends on the files alone and not on the order in which a store lists them.
 
-Its fingerprint is the SHA-256 of the rows without the places: the same photos have the same fingerprint in a
-folder, in a bucket and packed.
+The fingerprint of an index is the SHA-256 of its rows without URIs, offsets and lengths: the same photos have the
+same fingerprint in a folder, in a bucket and packed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from .. import storage
 from . import mat
 
 ROWS_PER_GROUP = 10_000
-"""Rows written, and read, at a time."""
+"""Rows written or read at a time."""
 
 EQUALISE = "equalise"
-"""Preprocessing of rows whose degraded photo's histogram is equalised before the network sees it."""
+"""Value of `preprocessing` for photos whose histogram is equalised before the network sees them."""
 
 FORMAT, FINGERPRINT = b"diffuir.index", b"diffuir.fingerprint"
 VERSION = b"1"
@@ -55,8 +55,8 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One pair, or one photo alone."""
+class IndexRow:
+    """One row of an index: a pair, or one photo alone; the module's docstring describes the columns."""
 
     task: str
     dataset: str
@@ -75,44 +75,44 @@ class Row:
 
 @dataclass(frozen=True)
 class Index:
-    """An index that is there: what it says of itself, and its rows, which are read as they are asked for."""
+    """An index on disk or in a store; its rows are read on demand."""
 
     uri: str
     fingerprint: str
-    """64 hexadecimal digits: the same for the same photos, wherever they lie."""
+    """64 hexadecimal digits, the same for the same photos wherever they are."""
     count: int
-    """Rows."""
+    """Number of rows."""
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """All rows in order, ROWS_PER_GROUP at a time; columns: which of them, or all."""
+        """Yield all rows in order, ROWS_PER_GROUP at a time; columns: names of those to read, None for all."""
         with storage.translated_errors(self.uri, "read"), _opened(self.uri) as file:
             yield from file.iter_batches(ROWS_PER_GROUP, columns=None if columns is None else list(columns))
 
-    def rows(self) -> Iterator[Row]:
-        """All rows in order."""
+    def rows(self) -> Iterator[IndexRow]:
+        """Yield all rows in order."""
         for batch in self.batches():
             for values in batch.to_pylist():
-                yield Row(**values)
+                yield IndexRow(**values)
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows at once."""
+        """Return all rows as one table; columns: as for `batches`."""
         batches = list(self.batches(columns))
         schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
         return pa.Table.from_batches(batches, schema=schema)
 
 
 def open_index(uri: str) -> Index:
-    """The index at `uri`; raises UserError where there is none, or a Parquet file of another kind."""
+    """Open the index at `uri`; raises `UserError` where there is none, or a file of another kind."""
     uri = storage.absolute(uri)
     with storage.translated_errors(uri, "read"), _opened(uri) as file:
         metadata = file.metadata.metadata or {}
         if metadata.get(FORMAT) != VERSION:
-            raise UserError(f"{uri} is no index of this version: make it with diffuir index")
+            raise UserError(f"{uri} is not an index of this version: make it with diffuir index")
         return Index(uri, metadata[FINGERPRINT].decode(), file.metadata.num_rows)
 
 
-def write_index(uri: str, rows: Iterable[Row]) -> Index:
-    """Write rows, which come in the order of an index, as they come; the file appears whole, at the end."""
+def write_index(uri: str, rows: Iterable[IndexRow]) -> Index:
+    """Write rows, already sorted as in an index, as they arrive; the file appears whole at the end."""
     uri = storage.absolute(uri)
     digest = hashlib.sha256()
     count = 0
@@ -127,21 +127,21 @@ def write_index(uri: str, rows: Iterable[Row]) -> Index:
     return Index(uri, digest.hexdigest(), count)
 
 
-def fingerprint(rows: Iterable[Row]) -> str:
-    """The fingerprint of an index of these rows."""
+def fingerprint(rows: Iterable[IndexRow]) -> str:
+    """Return the fingerprint of an index of these rows."""
     digest = hashlib.sha256()
     _digest(digest, rows)
     return digest.hexdigest()
 
 
 def read_image(uri: str, offset: int | None = None, length: int | None = None) -> bytes:
-    """The bytes of one side of a row: a file, a part of a packed one, or a photo of a MATLAB file as PNG."""
+    """Return the bytes of a side of a row: a file, a part of a packed file, or a MATLAB file's photo as PNG."""
     if offset is not None and length is not None:
         return storage.read_range(uri, offset, length)
     return mat.read_png(uri) if mat.is_element(uri) else storage.read_bytes(uri)
 
 
-def _digest(digest: Any, rows: Iterable[Row]) -> None:
+def _digest(digest: Any, rows: Iterable[IndexRow]) -> None:
     for row in rows:
         sides = [row.degraded_uri is not None, row.clean_uri is not None]
         what = [row.task, row.dataset, row.split, row.key, *sides, row.width, row.height, row.preprocessing]
@@ -149,9 +149,9 @@ def _digest(digest: Any, rows: Iterable[Row]) -> None:
 
 
 def _opened(uri: str) -> pq.ParquetFile:
-    storage.exists(uri)  # pyarrow would take a store that does not answer for a file that is not there
+    storage.exists(uri)  # raises if the store does not answer, which pyarrow takes for a missing file
     file_system, path = storage.arrow_file_system(uri)
     try:
         return pq.ParquetFile(path, filesystem=file_system)
     except pa.ArrowInvalid as error:
-        raise UserError(f"{uri} is no Parquet file: make an index with diffuir index") from error
+        raise UserError(f"{uri} is not a Parquet file: make an index with diffuir index") from error

@@ -1,7 +1,7 @@
-"""From a listing of files to pairs in order, and to what does not match: in bounded memory, whatever the number.
+"""Sorted pairs and mismatches from a listing of files, in bounded memory whatever their number.
 
-The names go into a database in a temporary file, which sorts them and finds the twins; a few of them are in memory
-at a time.
+The names go into a SQLite database in a temporary file, which sorts them and finds counterparts; only a few names
+are in memory at a time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from . import mat
 from .layouts import Part, key_of
 
 INSERTED_AT_ONCE = 10_000
+"""Rows inserted into the database at a time."""
 
 _TABLES = """
 PRAGMA journal_mode = OFF;
@@ -54,7 +55,7 @@ class File:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What belongs together by its names; one side is None in parts without pairs."""
+    """Files that belong together by their names; one side is None in parts without pairs."""
 
     part: Part
     key: str
@@ -64,7 +65,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A file (its path below ROOT) that has no place in the index, with the reason."""
+    """A file (its path below ROOT) without a place in the index, and the reason."""
 
     part: Part
     path: str
@@ -72,8 +73,8 @@ class Mismatch:
 
 
 @contextmanager
-def room_for_names() -> Iterator[None]:
-    """What the database of a `Matcher` raises inside becomes a UserError: it is the disk that it lies on."""
+def translated_database_errors() -> Iterator[None]:
+    """Turn errors of a `Matcher`'s database into a `UserError` about the disk that it is on."""
     try:
         yield
     except sqlite3.Error as error:
@@ -82,18 +83,18 @@ def room_for_names() -> Iterator[None]:
 
 
 class Matcher:
-    """The names of a data set's files, sorted and matched; a context manager that keeps a temporary database.
+    """Sorts and matches the names of a data set's files; a context manager with a temporary database.
 
-    Parts whose listing is not there are left out. Several parts of one split, which are other places to look for
-    its files, are one in what comes out.
+    Parts whose listing does not exist are left out. Several parts of one split are alternative places of its
+    files, and give candidates and mismatches of one split.
     """
 
     def __init__(self, root: str, parts: Sequence[Part]) -> None:
         self.root = root
-        own = root.rpartition("/")[2]
-        # A folder of that name in ROOT is the one that is meant: where ROOT is called clean, what lies in
-        # clean/clean and clean/degraded are two sides, and not both the clean one.
-        self._own = None if storage.is_folder(storage.join(root, own)) else own
+        name = root.rpartition("/")[2]
+        # Templates may begin with ROOT's own name, unless ROOT holds a folder of that name: where ROOT is called
+        # clean, clean/clean and clean/degraded are the two sides, and not both the clean one.
+        self._root_name = None if storage.is_folder(storage.join(root, name)) else name
         listings = {part: self._read_listing(part) for part in parts}
         self._listings = listings
         self._parts = [part for part in parts if part.listing is None or listings[part] is not None]
@@ -101,7 +102,7 @@ class Matcher:
         self._splits = [by_split[name] for name in sorted(by_split)]
         self._number = {name: number for number, name in enumerate(sorted(by_split))}
         self.ignored = 0
-        """Image files that no part looks for."""
+        """Image files in no place that a part looks at."""
         self._folder = tempfile.TemporaryDirectory(prefix="diffuir-index-")
         self._names = sqlite3.connect(Path(self._folder.name) / "names.db")
         self._names.executescript(_TABLES)
@@ -116,7 +117,7 @@ class Matcher:
         self._folder.cleanup()
 
     def add(self, files: Iterable[tuple[str, int]]) -> None:
-        """Take in (path below ROOT, size in bytes) of files, in any order."""
+        """Add files as (path below ROOT, size in bytes), in any order."""
         rows: list[tuple[object, ...]] = []
         for path, size in files:
             rows += self._rows(path, size)
@@ -126,7 +127,7 @@ class Matcher:
         self._insert(rows)
 
     def candidates(self) -> Iterator[Candidate]:
-        """What matches, by data set, split and key; what does not becomes a mismatch on the way."""
+        """Yield matching files, sorted by data set, split and key, and note the others as mismatches."""
         for number, part in enumerate(self._splits):
             first = part.sides[0][0]
             files = self._names.execute(
@@ -137,26 +138,28 @@ class Matcher:
                 rows = list(group)
                 if len(rows) > 1:
                     for _, path, _, _ in rows:
-                        self.mismatched(part, path, f"{len(rows)} {first} files have the key {key}: keep one")
+                        self.add_mismatch(
+                            part, path, f"{len(rows)} {first} files have the key {key}: keep one"
+                        )
                     continue
                 _, path, size, twin = rows[0]
                 file = File(path, size)
-                if not part.alone:
-                    clean = self._clean(part, path, twin)
+                if not part.is_unpaired:
+                    clean = self._find_clean(part, path, twin)
                     if clean is not None:
                         yield Candidate(part, key, file, clean)
                 else:
                     yield Candidate(part, key, *((file, None) if first == "degraded" else (None, file)))
-            self._find_left_over(number, part)
+            self._note_unmatched(number, part)
 
-    def mismatched(self, part: Part, path: str, reason: str) -> None:
-        """Note a file that does not fit; the first reason stands."""
+    def add_mismatch(self, part: Part, path: str, reason: str) -> None:
+        """Note a file that has no place in the index; the first reason for a file is kept."""
         self._names.execute(
-            "INSERT OR IGNORE INTO mismatches VALUES (?, ?, ?)", (self._split(part), path, reason)
+            "INSERT OR IGNORE INTO mismatches VALUES (?, ?, ?)", (self._split_number(part), path, reason)
         )
 
     def mismatches(self) -> Iterator[Mismatch]:
-        """All that does not fit, by data set, split and path; complete when the candidates are used up."""
+        """Yield the mismatches, sorted by data set, split and path; complete once all candidates are taken."""
         found = self._names.execute("SELECT split, path, reason FROM mismatches ORDER BY split, path")
         return (Mismatch(self._splits[number], path, reason) for number, path, reason in found)
 
@@ -164,7 +167,7 @@ class Matcher:
         self._names.executemany("INSERT OR IGNORE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def _rows(self, path: str, size: int) -> list[tuple[object, ...]]:
-        """A row for each part and side that looks for the file."""
+        """Return a row of the database for each part and side that has the file."""
         stem, ending = os.path.splitext(path)
         image = ending.lower() in FORMAT_OF_SUFFIX
         if not (image or ending == ".mat") or storage.is_hidden(path):
@@ -179,17 +182,19 @@ class Matcher:
                 taken = True
                 if not is_utf8(path):
                     shown = path.encode(errors="surrogateescape").decode(errors="replace")
-                    self.mismatched(part, shown, "its name is not UTF-8: rename it")
+                    self.add_mismatch(part, shown, "its name is not UTF-8: rename it")
                     continue
-                # Alone, a.jpg and a.png are two photos; in a pair, each may be the twin of the other side's a.
-                for one, place in self._keys(part, side, key + ending if part.alone else key, path):
-                    twin = part.twin(one) if side == "degraded" and not part.alone else None
-                    rows.append((self._split(part), side, one, place, size, twin))
+                # Unpaired, a.jpg and a.png are two photos; in a pair, each may match the other side's a.
+                for each_key, place in self._keys(
+                    part, side, key + ending if part.is_unpaired else key, path
+                ):
+                    twin = part.twin(each_key) if side == "degraded" and not part.is_unpaired else None
+                    rows.append((self._split_number(part), side, each_key, place, size, twin))
         self.ignored += image and not taken
         return rows
 
     def _keys(self, part: Part, side: str, key: str, path: str) -> Iterator[tuple[str, str]]:
-        """(key, path) of what the file holds: itself, or the photos of a MATLAB file."""
+        """Yield (key, path) of the photos in a file: the file itself, or each photo of a MATLAB file."""
         if part.arrays is None:
             yield key, path
             return
@@ -197,32 +202,32 @@ class Matcher:
         for number, element in enumerate(mat.elements(storage.join(self.root, path), array)):
             yield f"{number:04d}", path + element
 
-    def _clean(self, part: Part, degraded: str, key: str) -> File | None:
-        """The one clean file of that key; none or two make `degraded` a mismatch."""
-        files = self._named(part, "clean", key)
+    def _find_clean(self, part: Part, degraded: str, key: str) -> File | None:
+        """Return the one clean file with that key; where there are none or two, note `degraded` as a mismatch."""
+        files = self._files_with_key(part, "clean", key)
         if len(files) == 1:
             return files[0]
         reason = f"two clean files have its key {key}: keep one" if files else f"there is no clean file {key}"
-        self.mismatched(part, degraded, reason)
+        self.add_mismatch(part, degraded, reason)
         return None
 
-    def _find_left_over(self, number: int, part: Part) -> None:
-        """Clean files without a degraded one, and files that a listing names and nobody has."""
-        if not part.alone and not part.spare_clean:
+    def _note_unmatched(self, number: int, part: Part) -> None:
+        """Note clean files without a degraded one, and files that a listing names but that do not exist."""
+        if not part.is_unpaired and not part.spare_clean:
             self._names.execute(_CLEAN_ALONE, (number,))
         for key, path in sorted((self._listings[part] or {}).items()):
-            if not self._named(part, "degraded", key):
-                self.mismatched(part, path, f"{part.listing} names it, but it is not there")
+            if not self._files_with_key(part, "degraded", key):
+                self.add_mismatch(part, path, f"{part.listing} names it, but it does not exist")
 
-    def _named(self, part: Part, side: str, key: str) -> list[File]:
+    def _files_with_key(self, part: Part, side: str, key: str) -> list[File]:
         found = self._names.execute(
             "SELECT path, size FROM files WHERE split = ? AND side = ? AND key = ? LIMIT 2",
-            (self._split(part), side, key),
+            (self._split_number(part), side, key),
         )
         return [File(*row) for row in found]
 
     def _read_listing(self, part: Part) -> dict[str, str] | None:
-        """Degraded key to degraded path of the part's listing; None where it has none or there is none."""
+        """Read {degraded key: degraded path} from the part's listing; None where it has none or there is none."""
         if part.listing is None:
             return None
         uri = storage.join(self.root, part.listing)
@@ -239,17 +244,20 @@ class Matcher:
             ]
             if keys[0] is None or part.twin(keys[0]) != keys[1]:
                 what = f"a pair of {part.dataset} (CLEAN DEGRADED, paths below ROOT)"
-                raise UserError(f"line {number} of {uri} is not {what}: put it right")
+                raise UserError(f"line {number} of {uri} is not {what}: correct it")
             listed[keys[0]] = degraded
         return listed
 
     def _key(self, template: str, stem: str) -> str | None:
-        """The key of a path without its ending, from ROOT on or, if ROOT has no such folder, from ROOT's own name
-        on."""
+        """Return the key of a path without its ending, with a template from ROOT or from ROOT's own name on."""
         key = key_of(template, stem)
-        return key if key is not None or self._own is None else key_of(template, f"{self._own}/{stem}")
+        return (
+            key
+            if key is not None or self._root_name is None
+            else key_of(template, f"{self._root_name}/{stem}")
+        )
 
-    def _split(self, part: Part) -> int:
+    def _split_number(self, part: Part) -> int:
         return self._number[part.dataset, part.split]
 
     def _is_listed(self, part: Part, key: str) -> bool:

@@ -1,7 +1,7 @@
-"""Which image, crop, flip and degradation every slot of every batch holds: a pure function of (seed, batch).
+"""The contents of every batch - image, crop, flips, degradation - as a pure function of (seed, batch number).
 
-Nothing here depends on the number of workers, on restarts or on the storage (guarantee 2): a batch is drawn up
-whole, and a worker takes its slots of it.
+Nothing here depends on the number of workers, on restarts or on the storage (guarantee 2): a batch is planned as a
+whole, and each worker takes its own slots of it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from diffuir_core.degradations import TASKS
 
 SHARES: Mapping[str, float] = {"haze": 0.4, "rain": 0.2, "snow": 0.2, "low_light": 0.1, "blur": 0.1}
-"""The share of each task in every global batch (section 4.2)."""
+"""Share of each task in every global batch (section 4.2 of the paper)."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One image of a batch: item `index` of `task`, the `seed` of its crop, flips, degradation, time and noise."""
+    """One image of a batch: item `index` of `task`; seed: of its crop, flips, degradation, time and noise."""
 
     task: str
     index: int
@@ -28,8 +28,8 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A stretch of training: `batches` global batches of `batch` images with crops of `crop` pixels."""
+class TrainingStage:
+    """A stage of training: `batches` global batches of `batch` images in crops of `crop` x `crop` pixels."""
 
     batches: int
     batch: int
@@ -37,9 +37,9 @@ class Stage:
 
 
 def quotas(batch: int, shares: Mapping[str, float] = SHARES) -> dict[str, int]:
-    """How many images of each task a global batch of that size holds.
+    """Return the number of images of each task in a global batch of `batch` images.
 
-    Raises `ValueError` where the shares don't sum to 1 or don't give whole images.
+    Raises `ValueError` where the shares don't sum to 1 or don't give whole numbers.
     """
     if abs(sum(shares.values()) - 1) > 1e-9:
         raise ValueError(f"the shares of the tasks sum to {sum(shares.values()):g}, not to 1")
@@ -53,15 +53,16 @@ def quotas(batch: int, shares: Mapping[str, float] = SHARES) -> dict[str, int]:
 
 
 class Mixture:
-    """The plan of a training run.
+    """The plan of a training run: which slots each global batch holds. Its length is the number of batches.
 
-    stages: what is trained in turn. sizes: how many items each task has. shares: of each task in a batch.
+    stages: the stages of training, in order. sizes: number of items of each task. shares: share of each task in a
+    batch.
     """
 
     def __init__(
         self,
         seed: int,
-        stages: Sequence[Stage],
+        stages: Sequence[TrainingStage],
         sizes: Mapping[str, int],
         shares: Mapping[str, float] = SHARES,
     ) -> None:
@@ -73,12 +74,12 @@ class Mixture:
     def __len__(self) -> int:
         return sum(stage.batches for stage in self.stages)
 
-    def stage(self, batch: int) -> Stage:
-        """The stage that global batch number `batch` (from 0) belongs to."""
+    def stage(self, batch: int) -> TrainingStage:
+        """Return the stage of global batch number `batch`, from 0."""
         return self.stages[self._locate(batch)[0]]
 
     def slots(self, batch: int) -> list[Slot]:
-        """The slots of global batch number `batch`, tasks interleaved so that every worker gets some of each."""
+        """Return the slots of global batch number `batch`, task by task; each worker takes its own of them."""
         stage, within = self._locate(batch)
         seeds = np.random.SeedSequence((self.seed, batch)).generate_state(self.stages[stage].batch, np.uint64)
         drawn = [
@@ -106,7 +107,7 @@ class Mixture:
         return earlier + within * self.quotas[stage].get(task, 0)
 
     def _items(self, task: str, start: int, count: int) -> Iterator[int]:
-        """Items number start .. start+count-1 of the task's endless sequence: one permutation after another."""
+        """Yield items start .. start+count-1 of the task's endless sequence: one permutation after another."""
         size = self.sizes[task]
         for position in range(start, start + count):
             epoch, place = divmod(position, size)

@@ -1,8 +1,8 @@
-"""Small files into large ones: their bytes as they are, one after another, to be read by offset and length.
+"""Packs small files into large ones: their bytes unchanged, one after another, to be read by offset and length.
 
-A store answers a request for a few kilobytes as slowly as one for a megabyte, and lists millions of objects in
-minutes; a few hundred packed files are listed and copied at once. A packed file is named after its content, so
-making an index again never changes a file that an older one points into.
+A store takes as long for a few kilobytes as for a megabyte, and minutes to list millions of objects; a few hundred
+packed files are listed and copied at once. A packed file is named by the hash of its content, so building an index
+again never changes a file that an older index points into.
 """
 
 from __future__ import annotations
@@ -22,28 +22,30 @@ from cachetools import LRUCache
 
 from .. import storage
 from ..storage import retry
-from .index import Row, read_image
+from .index import IndexRow, read_image
 
 SHARD_BYTES = 256 * 2**20
+"""Size at which a packed file is complete, bytes."""
 FILES_PER_SHARD = 50_000
-"""Rows wait for the name of their packed file; this bounds how many."""
+"""Most files in a packed file, which bounds the rows that wait in memory for its name."""
 READERS = 32
+"""Files read at the same time."""
 READ_AHEAD = 2 * READERS
-"""Rows whose files are read before their turn."""
+"""Most rows whose files are read before their turn."""
 SHARED_KEPT = 4096
-"""Photos remembered: several degraded ones, near each other in the order of an index, share one clean one."""
+"""Photos whose place is cached: several degraded ones, near each other in an index, share one clean one."""
 
 
 @dataclass
 class _Shard:
-    """A packed file that is being made; its URI is known when it is whole."""
+    """A packed file in the making; its URI is known once it is complete."""
 
     uri: str = ""
 
 
 @dataclass
 class _Place:
-    """Where one file goes: its bytes until they are written, and then the shard that they are in."""
+    """The place of one file: its bytes until they are written, then where they are in which shard."""
 
     data: Future[bytes] | None
     shard: _Shard | None = None
@@ -52,13 +54,14 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    """A row with the place of each of its sides."""
+class _PendingRow:
+    """A row and the place of each of its sides."""
 
-    row: Row
+    row: IndexRow
     places: dict[str, _Place]
 
-    def packed(self) -> Row:
+    def packed(self) -> IndexRow:
+        """Return the row with its sides in packed files, once these are complete."""
         changes: dict[str, Any] = {}
         for side, place in self.places.items():
             assert place.shard is not None
@@ -67,31 +70,31 @@ class _Waiting:
         return replace(self.row, **changes)
 
 
-def pack(rows: Iterable[Row], folder: str, shard_bytes: int = SHARD_BYTES) -> Iterator[Row]:
-    """The same rows, pointing into packed files of about `shard_bytes` that are written into `folder` on the way.
+def pack(rows: Iterable[IndexRow], folder: str, shard_bytes: int = SHARD_BYTES) -> Iterator[IndexRow]:
+    """Yield the same rows pointing into packed files of about `shard_bytes`, which are written into `folder`.
 
-    Raises UserError as reading and writing do.
+    Raises `UserError` where a file can't be read or written.
     """
     folder = storage.absolute(folder)
-    waiting: list[_Waiting] = []
+    pending: list[_PendingRow] = []
     with tempfile.TemporaryDirectory(prefix="diffuir-pack-") as scratch:
         shard = _Writer(Path(scratch) / "shard")
-        for one in _read_ahead(rows):
-            for place in one.places.values():
+        for row in _read_ahead(rows):
+            for place in row.places.values():
                 if place.shard is None:
                     shard.append(place)
-            waiting.append(one)
+            pending.append(row)
             if shard.length >= shard_bytes or shard.files >= FILES_PER_SHARD:
                 shard.finish(folder)
-                yield from (done.packed() for done in waiting)
-                waiting.clear()
+                yield from (done.packed() for done in pending)
+                pending.clear()
                 shard = _Writer(Path(scratch) / "shard")
         shard.finish(folder)
-        yield from (done.packed() for done in waiting)
+        yield from (done.packed() for done in pending)
 
 
 class _Writer:
-    """One packed file in the making, on the local disk."""
+    """Writes one packed file, on the local disk until it is complete."""
 
     def __init__(self, scratch: Path) -> None:
         self.files = 0
@@ -102,6 +105,7 @@ class _Writer:
         self._shard = _Shard()
 
     def append(self, place: _Place) -> None:
+        """Append the bytes of a file, and note where they are."""
         assert place.data is not None
         data = place.data.result()
         place.data, place.shard, place.offset, place.length = None, self._shard, self.length, len(data)
@@ -112,7 +116,7 @@ class _Writer:
         self.length += len(data)
 
     def finish(self, folder: str) -> None:
-        """Give the file its name in `folder`; nothing where it is empty."""
+        """Move the file into `folder` under its name; nothing where it is empty."""
         with storage.translated_errors(str(self._scratch), "write"):
             self._file.close()
         if self.files:
@@ -121,8 +125,8 @@ class _Writer:
                 shutil.move(self._scratch, temporary)
 
 
-def _read_ahead(rows: Iterable[Row]) -> Iterator[_Waiting]:
-    """The rows in order, their files being read by several threads before their turn; a shared one once."""
+def _read_ahead(rows: Iterable[IndexRow]) -> Iterator[_PendingRow]:
+    """Yield the rows in order, with their files read ahead by threads; a file that rows share is read once."""
     known: LRUCache[tuple[str, int | None], _Place] = LRUCache(SHARED_KEPT)
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="pack")
 
@@ -131,7 +135,7 @@ def _read_ahead(rows: Iterable[Row]) -> Iterator[_Waiting]:
             known[uri, offset] = _Place(pool.submit(retry, partial(read_image, uri, offset, length)))
         return known[uri, offset]
 
-    ahead: deque[_Waiting] = deque()
+    ahead: deque[_PendingRow] = deque()
     try:
         for row in rows:
             places = {}
@@ -139,7 +143,7 @@ def _read_ahead(rows: Iterable[Row]) -> Iterator[_Waiting]:
                 places["degraded"] = place(row.degraded_uri, row.degraded_offset, row.degraded_length)
             if row.clean_uri is not None:
                 places["clean"] = place(row.clean_uri, row.clean_offset, row.clean_length)
-            ahead.append(_Waiting(row, places))
+            ahead.append(_PendingRow(row, places))
             if len(ahead) > READ_AHEAD:
                 yield ahead.popleft()
         yield from ahead

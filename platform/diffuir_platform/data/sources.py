@@ -1,4 +1,4 @@
-"""What a task is trained on: rows of an index, folders of clean photos, and folders of real pairs."""
+"""The items that each task is trained on: rows of an index, folders of clean photos, and folders of real pairs."""
 
 from __future__ import annotations
 
@@ -26,57 +26,58 @@ from .pairs import images_in, pairs_of
 
 PLACE = ("degraded_uri", "degraded_offset", "degraded_length", "clean_uri", "clean_offset", "clean_length")
 COLUMNS = pa.schema([SCHEMA.field(name) for name in ("key", *PLACE, "width", "height", "preprocessing")])
-"""Of an item. Photos of a folder, whose headers nobody has read, have neither width nor height: 0."""
+"""Columns of an item. width and height are 0 for photos of a folder, whose headers have not been read."""
 
 
-def _of_this_machine(folder: Any) -> Any:
-    """A bucket would be taken for a folder of a strange name."""
+def _check_is_local(folder: Any) -> Any:
+    """Refuse a URI, which `Path` would take for a folder of a strange name."""
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(folder)):
         raise ValueError(
-            f"{folder} is no folder of this machine, which it must be: make an index of it with diffuir index and "
-            "name that under index"
+            f"{folder} is not a folder of this machine: make an index of it with diffuir index, and name that "
+            "under index"
         )
     return folder
 
 
-Folder = Annotated[Path, BeforeValidator(_of_this_machine)]
-"""Of this machine, or one that all nodes share."""
+Folder = Annotated[Path, BeforeValidator(_check_is_local)]
+"""A folder of this machine, or one that all nodes share."""
 
 
 class PairFolder(Config):
-    """A folder with `degraded/` and `clean/`, the same file stem in both."""
+    """A folder of pairs: `degraded/` and `clean/`, with the same file stems in both."""
 
     path: Folder
+    """The folder that holds `degraded/` and `clean/`."""
     repeat: int = Field(default=1, ge=1)
-    """How often each pair comes in an epoch of its task, beside the synthetic ones."""
+    """Times that each pair comes up in an epoch of its task, among the synthetic pairs."""
 
 
 class DataConfig(Config):
-    """Where training images come from."""
+    """Sources of the training images."""
 
     index: tuple[str, ...] = ()
-    """Indexes made by `diffuir index`, local or in a bucket. Pairs serve their task; clean photos alone serve
+    """Indexes made by `diffuir index`, local or in a bucket. Pairs serve their own task; clean photos alone serve
     every task, degraded on the fly."""
     split: str = "train"
-    """Of the indexes' rows those of this split."""
+    """Split of the indexes whose rows are used."""
     datasets: tuple[str, ...] = ()
-    """Of the indexes' rows those of these data sets; empty for all."""
+    """Data sets of the indexes whose rows are used; empty for all."""
     clean: tuple[Folder, ...] = ()
     """Folders of clean photos; each photo is degraded on the fly for every task."""
     pairs: dict[str, tuple[PairFolder, ...]] = Field(default_factory=dict)
-    """Real pairs by task, beside (or, without clean folders, instead of) the synthetic ones."""
+    """Task -> folders of real pairs, used besides the synthetic pairs or, without clean photos, alone."""
 
 
 Photo = tuple[str, int | None, int | None]
-"""URI, and offset and length in bytes where it is a part of that: what `read_pixels` takes."""
+"""(URI, offset, length) for `read_pixels`; offset and length are None but for a part of a packed file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """One training item: a real pair, or without a degraded side a clean photo to be degraded.
+    """One training item: a real pair, or, without a degraded side, a clean photo to be degraded on the fly.
 
-    A side is a URI, or a part of it: `offset` and `length` in bytes. width, height: in pixels as the index says, 0
-    where nobody has looked. preprocessing: what is done to the degraded photo first, "" or "equalise".
+    Each side is a file, or `length` bytes from `offset` on in a packed file. width, height: size in pixels from
+    the index, 0 where unknown. preprocessing: what is done to the degraded photo first, "" or "equalise".
     """
 
     clean_uri: str
@@ -92,7 +93,7 @@ class Source:
 
     @property
     def photos(self) -> tuple[Photo, ...]:
-        """The clean photo, and the degraded one where there is one."""
+        """The clean photo and, for a pair, the degraded one."""
         clean = (self.clean_uri, self.clean_offset, self.clean_length)
         if self.degraded_uri is None:
             return (clean,)
@@ -100,8 +101,7 @@ class Source:
 
 
 class Items(Sequence[Source]):
-    """The items of one task as Arrow columns: a million of them take what their text takes, and the processes of a
-    machine share it."""
+    """The items of one task as Arrow columns: a million take what their text takes, once on each machine."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
@@ -119,16 +119,19 @@ class Items(Sequence[Source]):
         return Source(**{name: self.table.column(name)[item].as_py() for name in self.table.column_names})
 
     def take(self, places: Sequence[int]) -> Items:
-        """The items at those places."""
+        """Return the items at these places, in this order."""
         return Items(self.table.take(pa.array(places, pa.int64())))
 
     def pairs(self) -> Items:
-        """Those that have a degraded side."""
+        """Return the items that have a degraded side."""
         return Items(self.table.filter(pc.field("degraded_uri").is_valid()))
 
 
 def list_sources(config: DataConfig, tasks: Collection[str] = TASKS) -> dict[str, Items]:
-    """`find_items`; raises `UserError` for one of `tasks`, those that are trained, left without items too."""
+    """Find the items of every task as `find_items` does; raises `UserError` too where one of `tasks` has none.
+
+    tasks: those that are trained.
+    """
     sources = find_items(config)
     for task, items in sources.items():
         if task in tasks and not items:
@@ -140,28 +143,28 @@ def list_sources(config: DataConfig, tasks: Collection[str] = TASKS) -> dict[str
 
 
 def find_items(config: DataConfig, name: str = "data") -> dict[str, Items]:
-    """Every task's items, in an order that depends on the index or the file names alone.
+    """Return the items of every task, in an order that depends on the index or the file names alone.
 
-    name: of the settings, for messages. Raises `UserError` for a missing or empty folder or index, a data set that
-    no index has, an index whose files are gone, or a pair without its twin.
+    name: name of the settings in messages. Raises `UserError` for a missing or empty folder or index, a data set
+    that no index has, an index whose files are gone, and a pair without its counterpart.
     """
     unknown = sorted(set(config.pairs) - set(TASKS))
     if unknown:
         raise UserError(f"{name}.pairs: no task {unknown[0]!r}: choose among {', '.join(TASKS)}")
     _check_datasets(config, name)
-    found = [_indexed(uri, config, name) for uri in config.index]
+    found = [_index_rows(uri, config, name) for uri in config.index]
     indexed = [(rows, rows.select(COLUMNS.names)) for rows in found]
-    photos = [_photos(folder) for folder in config.clean]
-    # What several tasks take alike is one object, so that Ray's store holds it once.
+    photos = [_photo_items(folder) for folder in config.clean]
+    # Tasks with the same items share one object, so that Ray's store holds it once.
     kept: dict[tuple[int, ...], tuple[list[pa.Table], Items]] = {}
     sources = {}
     for task in TASKS:
         pairs = [
             table
             for folder in config.pairs.get(task, ())
-            for table in [_pairs(folder.path.absolute())] * folder.repeat
+            for table in [_pair_items(folder.path.absolute())] * folder.repeat
         ]
-        parts = [*(_serving(task, rows, items) for rows, items in indexed), *photos, *pairs]
+        parts = [*(_items_for_task(task, rows, items) for rows, items in indexed), *photos, *pairs]
         alike = tuple(id(part) for part in parts)
         if alike not in kept:
             kept[alike] = parts, Items(pa.concat_tables([COLUMNS.empty_table(), *parts]))
@@ -170,14 +173,14 @@ def find_items(config: DataConfig, name: str = "data") -> dict[str, Items]:
     return sources
 
 
-def _serving(task: str, rows: pa.Table, items: pa.Table) -> pa.Table:
-    """Those of `items` whose `rows` serve a task; `items` itself where all do, as those of clean photos alone."""
+def _items_for_task(task: str, rows: pa.Table, items: pa.Table) -> pa.Table:
+    """Return those of `items` whose `rows` serve a task; `items` itself, and no copy, where all do."""
     serves = pc.is_in(rows["task"], pa.array([task, ANY_TASK]))
     return items if pc.all(serves).as_py() else items.filter(serves)
 
 
 def _check_datasets(config: DataConfig, name: str) -> None:
-    """Raise `UserError` for a data set that is asked for and that no index has."""
+    """Raise `UserError` where the settings name a data set that no index has."""
     if not config.datasets:
         return
     tables = (open_index(uri).table(("dataset",)) for uri in config.index)
@@ -185,11 +188,11 @@ def _check_datasets(config: DataConfig, name: str) -> None:
     unknown = sorted(set(config.datasets) - known)
     if unknown:
         there = ", ".join(sorted(known)) or "no data set"
-        raise UserError(f"{name}.datasets: no index has {unknown[0]!r}: there is {there}")
+        raise UserError(f"{name}.datasets: no index has {unknown[0]!r}: choose among {there}")
 
 
-def _indexed(uri: str, config: DataConfig, name: str) -> pa.Table:
-    """The rows of an index that are asked for and have a clean side, with their task."""
+def _index_rows(uri: str, config: DataConfig, name: str) -> pa.Table:
+    """Return the rows of an index that the settings choose and that have a clean side, with their task."""
     rows = open_index(uri).table(("task", "dataset", "split", *COLUMNS.names))
     wanted = pc.field("clean_uri").is_valid() & (pc.field("split") == config.split)
     if config.datasets:
@@ -200,7 +203,7 @@ def _indexed(uri: str, config: DataConfig, name: str) -> pa.Table:
         there = ", ".join(sorted(f"{split['split']!r} of {split['dataset']}" for split in splits))
         of = f" of {', '.join(config.datasets)}" if config.datasets else ""
         raise UserError(
-            f"{uri} has no rows of split {config.split!r}{of} with a clean side: it has {there or 'no rows'}"
+            f"{uri} has no rows of split {config.split!r}{of} with a clean side: choose among {there or 'no rows'}"
         )
     _check_rows(uri, found, name)
     for dataset in pc.unique(found["dataset"]).to_pylist():
@@ -208,12 +211,12 @@ def _indexed(uri: str, config: DataConfig, name: str) -> pa.Table:
         for side in ("clean_uri", "degraded_uri"):
             place = first[side]
             if place is not None and not storage.exists(mat.file_of(place)):
-                raise UserError(f"{uri} says that there is {place}, and there is not: make the index again")
+                raise UserError(f"{uri} names {place}, which does not exist: make the index again")
     return found
 
 
 def _check_rows(uri: str, rows: pa.Table, name: str) -> None:
-    """Raise `UserError` for rows that nobody would ask for, and photos that a worker could not find."""
+    """Raise `UserError` for rows of tasks that are not trained, and for paths without their folder."""
     unknown = sorted(set(pc.unique(rows["task"]).to_pylist()) - {*TASKS, ANY_TASK})
     if unknown:
         raise UserError(
@@ -225,16 +228,16 @@ def _check_rows(uri: str, rows: pa.Table, name: str) -> None:
         relative = places.filter(pc.invert(pc.match_substring_regex(places, r"^(/|[a-z0-9]+://)")))
         if len(relative):
             raise UserError(
-                f"{uri} names {relative[0].as_py()} and not the folder that it lies in: make the index again"
+                f"{uri} names {relative[0].as_py()} without the folder that it is in: make the index again"
             )
 
 
-def _photos(folder: Path) -> pa.Table:
+def _photo_items(folder: Path) -> pa.Table:
     files = list_images(folder)
     return _table([{"key": _key(file, folder), "clean_uri": str(file)} for file in files])
 
 
-def _pairs(folder: Path) -> pa.Table:
+def _pair_items(folder: Path) -> pa.Table:
     return _table(
         [
             {"key": pair.key, "clean_uri": str(pair.clean), "degraded_uri": str(pair.degraded)}
@@ -253,20 +256,22 @@ def _key(file: Path, folder: Path) -> str:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files in `folder` and below, sorted; raises `UserError` where there are none."""
+    """Return the image files in `folder` and below, sorted; raises `UserError` where there are none."""
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}: name one that holds images")
+        raise UserError(f"there is no folder {folder}: name one that holds images")
     files = images_in(folder.absolute())
     if not files:
-        raise UserError(f"the folder {folder} holds no images ({' '.join(FORMAT_OF_SUFFIX)})")
+        raise UserError(
+            f"the folder {folder} holds no images: name one with files that end in {' '.join(FORMAT_OF_SUFFIX)}"
+        )
     return files
 
 
 def preprocessing(sources: Mapping[str, Items]) -> dict[str, str]:
-    """Task -> what is to be done to its photos before a network that was trained on these sees them.
+    """Return {task: preprocessing} that a network trained on these items expects of photos.
 
-    Of tasks whose pairs all had it done; photos that are degraded on the fly never have. Where only some pairs
-    had, the network has met both and nothing need be done.
+    Only for tasks whose pairs were all preprocessed (photos that are degraded on the fly never are): where only
+    some were, the network has seen both and needs none.
     """
     equalised = {}
     for task, items in sources.items():
@@ -277,8 +282,8 @@ def preprocessing(sources: Mapping[str, Items]) -> dict[str, str]:
 
 
 def describe(sources: Mapping[str, Items]) -> dict[str, dict[str, int]]:
-    """Per task how many distinct clean photos and real pairs there are, and how many items are equalised where any
-    are, for the record of a run."""
+    """Return for each task the number of distinct clean photos and of real pairs, and of equalised items where
+    there are any, for the record of a run."""
     counts = {}
     for task, items in sources.items():
         alone = items.table.filter(pc.field("degraded_uri").is_null())
@@ -294,8 +299,7 @@ def describe(sources: Mapping[str, Items]) -> dict[str, dict[str, int]]:
 
 
 def fingerprint(sources: Mapping[str, Items]) -> str:
-    """64 hexadecimal digits that are others where the items, or their order, are others; where they lie is no part
-    of it."""
+    """Return 64 hexadecimal digits that identify the items and their order, but not where they are stored."""
     digest = hashlib.sha256()
     for task in TASKS:
         digest.update(f"{task} {len(sources[task])}\n".encode())

@@ -1,18 +1,6 @@
-"""Benchmarks of folders of pairs, their tables, and the demo."""
+"""PSNR and SSIM of a restore on folders of pairs, their tables, and the demo."""
 
-from .benchmark import RestoreFolder, evaluate
-from .demo import Demo, demo
-from .report import Report, Settings, terminal_table, write_report
-from .restoring import restorer
+import lazy_loader
 
-__all__ = [
-    "Demo",
-    "Report",
-    "RestoreFolder",
-    "Settings",
-    "demo",
-    "evaluate",
-    "restorer",
-    "terminal_table",
-    "write_report",
-]
+# The names of __init__.pyi, each loaded when it is first used: `--help` waits for neither torch nor Ray.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Measures a restore on folders of pairs, through the code that `diffuir restore` runs."""
+"""PSNR and SSIM of a restore on folders of pairs, through the code that `diffuir restore` runs."""
 
 from __future__ import annotations
 
@@ -14,75 +14,76 @@ from diffuir_core.imaging import ImageError, Pixels, decode
 from diffuir_core.metrics import Channel, psnr, ssim
 
 from ..data.pairs import Pair, find_pairs
-from .report import Measured, Report, Settings
+from ..text import size_text
+from .report import PairScores, Report, Settings
 
-# Restores every picture below the first folder into the second; what failed, as {relative path: reason}.
 RestoreFolder = Callable[[Path, Path], dict[str, str]]
+"""Restores every picture below the first folder into the second; returns {relative path: reason} of failures."""
 
 
 def evaluate(folder: Path, restore: RestoreFolder, settings: Settings, out: Path | None = None) -> Report:
-    """Restores the degraded side of every pair under `folder` and measures before and after.
+    """Restore the degraded side of every pair under `folder`, and measure it before and after.
 
-    The pictures go through `restore` as PNG, so that no measurement sees a second lossy coding. With `out`
-    the restored pictures are kept in `out/restored/<set>/<key>.png`. A pair that can't be decoded, restored
-    or measured is in the report's `failed`; the rest goes on. Raises UserError as `find_pairs` does, and for
-    pairs of two sizes.
+    The pictures go through `restore` as PNG, so that no second lossy encoding is measured. With `out`, the
+    restored pictures are kept in `out/restored/<set>/<key>.png`. A pair that can't be decoded, restored or
+    measured is in the report's `failed` and does not stop the others. Raises `UserError` as `find_pairs` does, and
+    where the two pictures of a pair differ in size.
     """
     pairs = find_pairs(folder)
     with tempfile.TemporaryDirectory(prefix="diffuir-evaluate-") as temporary:
         staged = Path(temporary) / "degraded"
         restored = (out or Path(temporary)) / "restored"
-        failed = _stage(pairs, staged)
-        waiting = [pair for pair in pairs if name_of(pair) not in failed]
+        failed = _write_degraded(pairs, staged)
+        waiting = [pair for pair in pairs if pair_name(pair) not in failed]
         if waiting:
             failed |= {key.removesuffix(".png"): reason for key, reason in restore(staged, restored).items()}
-        images = [image for pair in waiting if (image := _measured(pair, restored, failed, settings.channel))]
+        images = [image for pair in waiting if (image := _measure(pair, restored, failed, settings.channel))]
     return Report(settings=settings, images=images, failed=failed)
 
 
-def name_of(pair: Pair) -> str:
-    """What a pair is called in a report: `<set>/<key>`."""
+def pair_name(pair: Pair) -> str:
+    """Return the name of a pair in a report: `<set>/<key>`."""
     return f"{pair.set_name}/{pair.key}"
 
 
 def load(path: Path) -> Pixels:
-    """The pixels of a picture, uint8 (H, W, 3) RGB, as a restore sees them; raises ImageError."""
+    """Return a picture as a restore decodes it, uint8 (H, W, 3) RGB; raises `ImageError`."""
     return decode(path.read_bytes()).pixels
 
 
 def save_png(path: Path, pixels: Pixels, compress_level: int = 1) -> None:
-    """Writes uint8 (H, W, 3) RGB without loss, by a rename, making the folder where it is missing."""
+    """Write uint8 (H, W, 3) RGB as PNG by an atomic rename, making the folder where it is missing."""
     with replacing(path) as temporary:
         Image.fromarray(pixels).save(temporary, "PNG", compress_level=compress_level)
 
 
-def _stage(pairs: Sequence[Pair], folder: Path) -> dict[str, str]:
-    """Writes the degraded side of each pair as `folder/<set>/<key>.png`; returns {pair: why not}."""
+def _write_degraded(pairs: Sequence[Pair], folder: Path) -> dict[str, str]:
+    """Write the degraded side of each pair as `folder/<set>/<key>.png`; returns the failures."""
     failed: dict[str, str] = {}
     for pair in pairs:
         try:
             degraded, clean = load(pair.degraded), load(pair.clean)
         except (ImageError, OSError) as error:
-            failed[name_of(pair)] = str(error)
+            failed[pair_name(pair)] = str(error)
             continue
         if degraded.shape != clean.shape:
             raise UserError(
-                f"{pair.degraded} is {_size(degraded)} but its twin {pair.clean} is {_size(clean)}: "
-                "the pictures of a pair must have one size."
+                f"{pair.degraded} is {_size(degraded)} pixels but its counterpart {pair.clean} is {_size(clean)}: "
+                "crop the two to one size"
             )
-        save_png(folder / f"{name_of(pair)}.png", degraded)
+        save_png(folder / f"{pair_name(pair)}.png", degraded)
     return failed
 
 
-def _measured(pair: Pair, restored: Path, failed: dict[str, str], channel: Channel) -> Measured | None:
-    """The pair's figures, or None where it failed; a failure found here is entered into `failed`."""
-    name = name_of(pair)
+def _measure(pair: Pair, restored: Path, failed: dict[str, str], channel: Channel) -> PairScores | None:
+    """Return the pair's scores; None where it failed, with failures found here added to `failed`."""
+    name = pair_name(pair)
     if name in failed:
         return None
     degraded, clean = load(pair.degraded), load(pair.clean)
     after = load(restored / f"{name}.png")
     try:
-        return Measured(
+        return PairScores(
             set_name=pair.set_name,
             key=pair.key,
             psnr_before=psnr(degraded, clean, channel),
@@ -96,4 +97,4 @@ def _measured(pair: Pair, restored: Path, failed: dict[str, str], channel: Chann
 
 
 def _size(pixels: Pixels) -> str:
-    return f"{pixels.shape[1]}x{pixels.shape[0]}"
+    return size_text(pixels.shape[1], pixels.shape[0])

@@ -1,40 +1,34 @@
-"""What `diffuir evaluate` and `diffuir demo` print."""
+"""The commands `diffuir evaluate` and `diffuir demo`."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import cast, get_args
-
 from rich.console import Console
 
-from diffuir_core.errors import UserError
-from diffuir_core.metrics import Channel
-
-from ..restore import RestoreOptions
-from ..restore.inputs import prepare_output
+from ..command_line import SettingsCommand
+from ..restore.inputs import check_output
 from .benchmark import evaluate
 from .demo import demo
+from .folder_restorer import folder_restorer
 from .report import Settings, terminal_table, write_report
-from .restoring import restorer
+from .settings import DemoSettings, EvaluateSettings
 
 
-def run_evaluate(pairs: Path, options: RestoreOptions, channel: str, out: Path | None) -> int:
-    """Measures and prints; returns the exit code: 0, or 1 where pictures could not be measured.
+def run_evaluate(settings: EvaluateSettings) -> int:
+    """Restore test pairs and print PSNR and SSIM before and after, per set.
 
-    Raises UserError for an unknown channel, an `out` that can't be written, and as `evaluate` does.
+    Exit code 1: some pairs could not be measured and are named.
     """
-    if channel not in get_args(Channel):
-        raise UserError(f"channel is {channel!r}: choose {' or '.join(get_args(Channel))}")
+    out = settings.out
     if out is not None:
-        prepare_output(out)
-    settings = Settings(
-        weights=options.weights or "shipped",
-        steps=options.steps,
-        seed=options.seed,
-        precision=options.precision,
-        channel=cast(Channel, channel),
+        check_output(out)
+    recorded = Settings(
+        weights=settings.weights or "shipped",
+        steps=settings.steps,
+        seed=settings.seed,
+        precision=settings.precision,
+        channel=settings.channel,
     )
-    report = evaluate(pairs, restorer(options), settings, out)
+    report = evaluate(settings.pairs, folder_restorer(settings.restore_options()), recorded, out)
     console = Console(soft_wrap=True)
     if report.images:
         console.print(terminal_table(report.sets(), title=report.caption()))
@@ -50,9 +44,17 @@ def run_evaluate(pairs: Path, options: RestoreOptions, channel: str, out: Path |
     return 1 if report.failed else 0
 
 
-def run_demo(out: Path, options: RestoreOptions) -> None:
-    """Runs the demo and prints PSNR per task, then the path of the contact sheet. Raises as `demo` does."""
-    made = demo(out, restorer(options))
+def run_demo(settings: DemoSettings) -> int:
+    """Degrade bundled photos in five ways, restore them, and write a contact sheet.
+
+    PSNR and SSIM per task are printed.
+    """
+    made = demo(settings.out, folder_restorer(settings.restore_options()))
     console = Console(soft_wrap=True)
     console.print(terminal_table(made.tasks, first="task", title="PSNR (dB) and SSIM on Y"))
     console.print(f"contact sheet: {made.sheet}", markup=False, highlight=False)
+    return 0
+
+
+evaluate_command = SettingsCommand(run_evaluate, EvaluateSettings, arguments={"pairs": "PAIRS"})
+demo_command = SettingsCommand(run_demo, DemoSettings)

@@ -1,4 +1,4 @@
-"""The demo: bundled photos degraded in the five ways, restored, measured and laid out on one sheet."""
+"""The demo: bundled photos degraded for each of the five tasks, restored, measured and shown on one sheet."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from diffuir_core.metrics import psnr, ssim
 
 from ..data.examples import DRAWS, bundled_photo, typical
 from .benchmark import RestoreFolder, load, save_png
-from .report import Measured, SetSummary, summarise
+from .report import PairScores, SetSummary, summarise
 
 PHOTOS = ("rocket", "astronaut", "chelsea", "coffee")
 TITLE = "DiffUIR, one set of weights, told nothing of the task: degraded, restored, truth"
-# Which of them is on the sheet, chosen for the subject and not by result.
 SHOWN = {"haze": "rocket", "rain": "astronaut", "snow": "chelsea", "low_light": "coffee", "blur": "astronaut"}
+"""Task -> the photo of it that is on the sheet, chosen for its subject and not for its result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """What the demo made: the means of each task, and where the contact sheet lies."""
+    """Results of the demo: the mean scores of each task, and the file of the contact sheet."""
 
     tasks: Sequence[SetSummary]
     sheet: Path
 
 
 def demo(out: Path, restore: RestoreFolder) -> Demo:
-    """Writes `clean/`, `degraded/<task>/`, `restored/<task>/` and `contact_sheet.png` into `out`.
+    """Write `clean/`, `degraded/<task>/`, `restored/<task>/` and `contact_sheet.png` into `out`.
 
-    Each photo is degraded in each way with fixed seeds and measured; the sheet shows one photo
-    per task (`SHOWN`). Raises UserError where `out` can't be written or a photo is not restored.
+    Each photo is degraded for each task with fixed seeds, restored and measured; the sheet shows one photo per
+    task (`SHOWN`). Raises `UserError` where `out` can't be written or a photo is not restored.
     """
     clean = {name: bundled_photo(name) for name in PHOTOS}
     try:
         _write_inputs(out, clean)
     except OSError as error:
-        raise UserError(f"{out} can't be written ({error.strerror}): name another folder.") from error
+        raise UserError(f"{out} can't be written ({error.strerror}): name another folder") from error
     failed = restore(out / "degraded", out / "restored")
     if failed:
         name, reason = next(iter(failed.items()))
         raise UserError(f"the demo's photo {name} was not restored: {reason}")
     summaries, rows = [], []
     for task in TASKS:
-        measured = [_measured(out, task, name, clean[name]) for name in PHOTOS]
-        summary = summarise(task.replace("_", " "), measured)
+        scores = [_measure(out, task, name, clean[name]) for name in PHOTOS]
+        summary = summarise(task.replace("_", " "), scores)
         summaries.append(summary)
-        shown = measured[PHOTOS.index(SHOWN[task])]
+        shown = scores[PHOTOS.index(SHOWN[task])]
         rows.append(_row(out, summary, task, shown, clean[shown.key]))
     sheet = out / "contact_sheet.png"
     save_png(sheet, np.asarray(contact_sheet(rows, TITLE)), compress_level=9)
@@ -66,9 +66,9 @@ def _write_inputs(out: Path, clean: dict[str, Pixels]) -> None:
             save_png(_path(out, "degraded", task, name), typical(task, photo, seed=index * DRAWS))
 
 
-def _measured(out: Path, task: str, name: str, clean: Pixels) -> Measured:
+def _measure(out: Path, task: str, name: str, clean: Pixels) -> PairScores:
     before, after = (load(_path(out, side, task, name)) for side in ("degraded", "restored"))
-    return Measured(
+    return PairScores(
         set_name=task,
         key=name,
         psnr_before=psnr(before, clean),
@@ -78,7 +78,7 @@ def _measured(out: Path, task: str, name: str, clean: Pixels) -> Measured:
     )
 
 
-def _row(out: Path, summary: SetSummary, task: str, shown: Measured, clean: Pixels) -> SheetRow:
+def _row(out: Path, summary: SetSummary, task: str, shown: PairScores, clean: Pixels) -> SheetRow:
     mean = f"{summary.psnr_before:.1f} to {summary.psnr_after:.1f} dB"
     return SheetRow(
         images=[load(_path(out, side, task, shown.key)) for side in ("degraded", "restored")] + [clean],

@@ -1,9 +1,8 @@
-"""What a benchmark found, as objects, a table on the terminal, Markdown and JSON."""
+"""The report of a benchmark: scores as objects, as a table for the terminal, as Markdown and as JSON."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,15 +11,17 @@ from statistics import fmean
 from rich.table import Table
 from rich.text import Text
 
-from diffuir_core.files import replacing
 from diffuir_core.metrics import Channel
+
+from .. import storage
+from ..text import json_values, markdown_table
 
 HEADINGS = ("set", "images", "PSNR before", "PSNR after", "gain", "SSIM before", "SSIM after")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One pair, measured against its clean picture: PSNR in dB, SSIM in [-1, 1]."""
+class PairScores:
+    """Scores of one pair against its clean picture, before and after: PSNR in dB, SSIM in [-1, 1]."""
 
     set_name: str
     key: str
@@ -32,7 +33,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the pictures are restored, for the record, and on what they are measured."""
+    """Settings of a benchmark: how the pictures are restored, and the channel on which they are measured."""
 
     weights: str
     steps: int
@@ -43,7 +44,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class SetSummary:
-    """Means over the images of one set: PSNR and gain in dB, SSIM in [-1, 1]."""
+    """Mean scores of the images of one set: PSNR and gain in dB, SSIM in [-1, 1]."""
 
     name: str
     images: int
@@ -54,6 +55,7 @@ class SetSummary:
     ssim_after: float
 
     def cells(self) -> tuple[str, ...]:
+        """Return its row of a table, in the order of HEADINGS."""
         return (
             self.name,
             str(self.images),
@@ -67,24 +69,26 @@ class SetSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A whole run: how it was made, every image measured, and what failed (path: reason)."""
+    """A benchmark: its settings, the scores of every pair, and {pair name: reason} of failures."""
 
     settings: Settings
-    images: Sequence[Measured]
+    images: Sequence[PairScores]
     failed: dict[str, str] = field(default_factory=dict)
 
     def sets(self) -> list[SetSummary]:
+        """Return the mean scores of each set, in the order of its first image."""
         names = dict.fromkeys(image.set_name for image in self.images)
         return [summarise(name, [i for i in self.images if i.set_name == name]) for name in names]
 
     def caption(self) -> str:
+        """Return the settings as one line."""
         how, on = self.settings, "Y" if self.settings.channel == "y" else "RGB"
         made = f"weights {how.weights}, {how.steps} steps, seed {how.seed}, {how.precision}"
         return f"{made}; PSNR (dB) and SSIM on {on}"
 
 
-def summarise(name: str, images: Sequence[Measured]) -> SetSummary:
-    """Means over `images` (at least one); the gain is the difference of the two mean PSNRs."""
+def summarise(name: str, images: Sequence[PairScores]) -> SetSummary:
+    """Return the mean scores of `images`, at least one; the gain is the difference of the two mean PSNRs."""
     before, after = (fmean(getattr(i, f"psnr_{when}") for i in images) for when in ("before", "after"))
     return SetSummary(
         name=name,
@@ -98,8 +102,8 @@ def summarise(name: str, images: Sequence[Measured]) -> SetSummary:
 
 
 def terminal_table(summaries: Sequence[SetSummary], first: str = "set", title: str | None = None) -> Table:
-    """The table for a terminal, one row a set; `first` heads the column of names."""
-    # Texts, not strings: a name may hold what rich takes for markup.
+    """Return a table for the terminal with one row for each set; first: heading of the column of names."""
+    # Text objects, as rich would take brackets in a name for markup.
     table = Table(title=Text(title) if title else None, title_justify="left")
     for index, heading in enumerate((first, *HEADINGS[1:])):
         table.add_column(heading.replace(" ", "\n"), justify="right" if index else "left", vertical="bottom")
@@ -108,35 +112,27 @@ def terminal_table(summaries: Sequence[SetSummary], first: str = "set", title: s
     return table
 
 
-def markdown(report: Report) -> str:
-    """The same table in Markdown, with the settings above it and the failures below."""
-    rows = [HEADINGS, ("---", *["---:"] * (len(HEADINGS) - 1)), *(s.cells() for s in report.sets())]
-    lines = [report.caption(), "", *("| " + " | ".join(row) + " |" for row in rows)]
+def markdown_report(report: Report) -> str:
+    """Return the table in Markdown, with the settings above it and the failures below."""
+    table = markdown_table(HEADINGS, [summary.cells() for summary in report.sets()], left=1)
+    lines = [report.caption(), "", table]
     if report.failed:
         lines += ["", "Not measured:", "", *(f"- {name}: {reason}" for name, reason in report.failed.items())]
     return "\n".join(lines) + "\n"
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Writes `table.md` and `results.json` (means per set, every image) into `folder`, each by a rename.
+    """Write `table.md` and `results.json` (means of each set, scores of each image) into `folder`, atomically
+    each.
 
     JSON has no infinity: the PSNR of two equal images is the string "inf".
     """
     document = {
         **asdict(report.settings),
-        "sets": [_finite(asdict(s)) for s in report.sets()],
-        "images": [_finite(asdict(i)) for i in report.images],
+        "sets": [json_values(asdict(s)) for s in report.sets()],
+        "images": [json_values(asdict(i)) for i in report.images],
         "failed": report.failed,
     }
-    write_text(folder / "table.md", markdown(report))
-    write_text(folder / "results.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text by a rename."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _finite(values: dict[str, object]) -> dict[str, object]:
-    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    results = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    storage.write_bytes(str(folder / "table.md"), markdown_report(report).encode())
+    storage.write_bytes(str(folder / "results.json"), results.encode())

@@ -1,4 +1,5 @@
-"""What restores photos, wherever it runs: weights from a path, a URI or the registry, and a restorer of them."""
+"""Weights from a path, a URI or the registry, and the restoring of photos with them, for every room that does
+so."""
 
 from .photos import RestoresPixels, restore_each, with_restored
 from .weights import FetchedWeights, fetch_weights, pinned

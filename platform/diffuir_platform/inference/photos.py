@@ -1,4 +1,4 @@
-"""One restorer and the photos given to it, as the batch job, the endpoint and the evaluation share them."""
+"""Photos through a restorer, in the one way that the batch job, the endpoint and the evaluation share."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ if TYPE_CHECKING:
 
 
 class RestoresPixels(Protocol):
-    """The part of `diffuir_core.Restorer` that is used here."""
+    """The part of `diffuir_core.Restorer` that rooms depend on, so that another class can take its place."""
 
     precision: str
+    """Arithmetic of the model, "float32" or "bfloat16"."""
 
     def restorations(self, images: Sequence[Pixels]) -> list[Restoration]:
-        """uint8 (H, W, 3) arrays -> restored ones of the same shapes, and how."""
+        """Restore uint8 (H, W, 3) RGB arrays; returns the same shapes in the same order, each with its tiling."""
 
 
 def restore_each(restorer: RestoresPixels, images: Sequence[Pixels]) -> list[Restoration | str]:
-    """The restored images, or for one that the restorer fails on the reason; the others do not suffer for it."""
+    """Restore images together; an image that the restorer fails on gives the reason and does not affect the
+    others.
+
+    images: uint8 (H, W, 3) RGB. Where the restorer fails on a batch, each image of it is restored alone.
+    """
     if not images:
         return []
     try:
         return list(restorer.restorations(images))
-    except Exception as error:  # noqa: BLE001 - whatever the model raises, it is this batch's and no more
+    except Exception as error:  # noqa: BLE001 - whatever a model raises, only this batch fails
         if len(images) == 1:
             text = " ".join(str(error).split())[:200]
             return [f"the restorer failed on it ({type(error).__name__}: {text})"]
@@ -35,7 +40,10 @@ def restore_each(restorer: RestoresPixels, images: Sequence[Pixels]) -> list[Res
 
 
 def with_restored(image: Image, pixels: Pixels, tiles: object) -> Image:
-    """The photo with its restored pixels, and a note of the tiles that it was restored in, None: whole."""
+    """Return the photo with its restored pixels, and a note where it was restored in tiles.
+
+    tiles: description of the tiling; None where the photo was restored whole.
+    """
     restored = image.with_pixels(pixels)
     if tiles is None:
         return restored

@@ -1,4 +1,14 @@
-"""The weights of a restore, wherever they lie: fetched and checked once, by the driver."""
+"""Weights by name: the one way in which restore, train's `init_from`, sweep, evaluate and serve load them.
+
+    a name                                      the weights it stands for
+    none                                        the shipped ones
+    model.safetensors, model-300.pt             a file: ours, or a release's
+    s3://bucket/model.safetensors               a file in a store
+    models:/NAME@ALIAS, models:/NAME/VERSION    a registered model of the MLflow server at MLFLOW_TRACKING_URI;
+                                                models:/NAME for its latest version
+
+They are fetched and checked once, in the process that starts the work (the driver, or a model's replica).
+"""
 
 from __future__ import annotations
 
@@ -20,17 +30,18 @@ from .. import storage
 
 @dataclass(frozen=True)
 class FetchedWeights:
-    """A weights file's bytes. Inside Ray they are sent to each node once."""
+    """The bytes of a weights file. As an object in Ray's store they are sent to each node once."""
 
     name: str
-    """Of the file; its ending tells a release's."""
+    """Name of the file; its ending tells a release (.pt) from our own (.safetensors)."""
     data: bytes | None
-    """None for those that ship, which every node has."""
+    """Content of the file; None for the shipped weights, which are installed on every node."""
     sha256: str
+    """SHA-256 of the content, 64 hexadecimal digits."""
 
     @contextmanager
     def as_file(self) -> Iterator[Path | None]:
-        """A file of them for as long as the block lasts; None for those that ship."""
+        """Write them to a temporary file that exists inside the block; None for the shipped weights."""
         if self.data is None:
             yield None
             return
@@ -39,44 +50,59 @@ class FetchedWeights:
             file.write_bytes(self.data)
             yield file
 
+    def open(self) -> diffuir_core.Weights:
+        """Load the network with its schedule, recipe and preprocessing, as `diffuir_core.open_weights` does."""
+        with self.as_file() as file:
+            return diffuir_core.open_weights(file)
+
 
 def fetch_weights(named: str | None) -> FetchedWeights:
-    """The weights that a setting names (`FetchedWeights` says how); raises `UserError` for what can't be used."""
+    """Fetch and check the weights that a setting names, as the module's table says; None for the shipped weights.
+
+    Raises `UserError` where there are none of that name, where the store or the MLflow server does not answer, and
+    for a file that is damaged or not weights of DiffUIR.
+    """
     if named is None:
         return FetchedWeights(PRETRAINED.name, None, _sha256(PRETRAINED.read_bytes()))
     if named.startswith("models:/"):
-        file = _registered(named)
+        file = _fetch_from_registry(named)
     elif "://" in named:
         with tempfile.TemporaryDirectory(prefix="diffuir-") as folder:
             file = Path(folder) / storage.absolute(named).rpartition("/")[2]
             file.write_bytes(storage.read_bytes(named))
-            return _checked(file)
+            return _check_file(file)
     else:
         file = Path(named)
-    return _checked(file)
+    return _check_file(file)
 
 
-def _checked(file: Path) -> FetchedWeights:
+def _check_file(file: Path) -> FetchedWeights:
     diffuir_core.open_weights(file)
     data = file.read_bytes()
     return FetchedWeights(file.name, data, _sha256(data))
 
 
 def registered_name(named: str) -> tuple[str, str, str]:
-    """(MLflow's address, name, alias or version) of models:/NAME@ALIAS or models:/NAME/VERSION."""
+    """Split models:/NAME@ALIAS or models:/NAME/VERSION into (MLflow's address, name, alias or version).
+
+    Raises `UserError` for another form, and where MLFLOW_TRACKING_URI is not set.
+    """
     found = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([^/@]+))?", named)
     if found is None:
         raise UserError(
-            f"{named} names no registered model: write models:/NAME@ALIAS or models:/NAME/VERSION"
+            f"{named} does not name a registered model: write models:/NAME@ALIAS or models:/NAME/VERSION"
         )
     tracker = os.environ.get("MLFLOW_TRACKING_URI")
     if not tracker:
-        raise UserError(f"no MLflow server is named to ask for {named}: set MLFLOW_TRACKING_URI")
+        raise UserError(f"{named} needs an MLflow server, and none is named: set MLFLOW_TRACKING_URI")
     return tracker, found[1], found[2] or found[3] or "latest"
 
 
 def pinned(named: str | None) -> str | None:
-    """The one way to name these weights that stays the same: a version for an alias, an absolute path."""
+    """Return a lasting name of the same weights: the version of an alias, the absolute path of a relative one.
+
+    Raises `UserError` as `registered_name` does, and where the MLflow server has no such model.
+    """
     if named is None or "://" in named:
         return named
     if named.startswith("models:/"):
@@ -87,7 +113,7 @@ def pinned(named: str | None) -> str | None:
     return storage.absolute(os.fspath(named))
 
 
-def _registered(named: str) -> Path:
+def _fetch_from_registry(named: str) -> Path:
     from ..tracking.registry import fetch_registered
 
     return fetch_registered(*registered_name(named))

@@ -1,42 +1,78 @@
-"""What `diffuir restore` prints, with and without `--explain`."""
+"""The command `diffuir restore`: restoring, and what it does instead with --verify, --plan and --explain."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
-from rich.console import Console
+from pydantic import Field
 
-from diffuir_core.errors import UserError
-
-from ..config import load_config
-from .job import RestoreJob
-from .run import restore
-from .settings import RestoreOptions
+from ..command_line import SettingsCommand
+from ..config import Config
+from .settings import RestoreJob, RestoreOptions
 
 LINE = 10_000
-"""Columns of a line that nothing limits."""
+"""Width of a table whose lines must not be wrapped, columns."""
 
 
-def run_restore(
-    source: str, target: str, options: RestoreOptions, restart: bool = False, retry_failed: bool = False
-) -> int:
+class RestoreModes(Config):
+    """Things that `diffuir restore` does instead of restoring."""
+
+    verify: bool = False
+    """Compare the results in OUT with its ledger, and do nothing else."""
+    plan: bool = False
+    """Restore a sample, write nothing, and estimate time and cost of the whole."""
+    nodes: int = Field(default=1, ge=1)
+    """Nodes that --plan reckons with."""
+    price: float = Field(default=0.0, ge=0)
+    """Price of a node that --plan reckons with, for one hour."""
+    explain: bool = False
+    """Say what would be done to each photo, and do nothing."""
+
+
+def _restore(job: RestoreJob, modes: RestoreModes) -> int:
+    """Restore a photo, or all photos of a collection, under the same relative paths.
+
+    The same command again restores what is missing: OUT/_diffuir holds a ledger with a row for each photo.
+    """
+    if modes.plan:
+        return run_plan(job.source, job.target, job, modes.nodes, modes.price)
+    if modes.verify:
+        return run_verify(job.target)
+    if modes.explain:
+        return run_explain(job.source, job.target, job)
+    from ..runtime import cluster_address, takes_jobs
+
+    address = cluster_address(job.address)
+    if address is not None and takes_jobs(address):
+        from .job import submit_restore
+
+        return submit_restore(job, address)
+    return run_restore(job)
+
+
+restore_command = SettingsCommand(
+    _restore, RestoreJob, arguments={"source": "IN", "target": "OUT"}, modes=RestoreModes
+)
+
+
+def run_restore(job: RestoreJob) -> int:
     """Restore, print the summary, and return the exit code."""
-    summary = restore(source, target, options, restart=restart, retry_failed=retry_failed)
+    from .run import restore
+
+    summary = restore(
+        job.source,
+        job.target,
+        job,
+        restart=job.restart,
+        retry_failed=job.retry_failed,
+        progress_file=job.progress_file,
+    )
     print("\n".join(summary.lines()))
     return summary.exit_code
 
 
-def run_job(arguments: Sequence[str]) -> int:
-    """Restore as a YAML file and `key=value` say, as `jobs/restore.py` takes them; returns the exit code."""
-    if not arguments:
-        raise UserError("no settings are named: give a YAML file such as jobs/restore.yaml, and key=value")
-    job = load_config(RestoreJob, arguments[0], arguments[1:])
-    return run_restore(job.source, job.target, job, job.restart, job.retry_failed)
-
-
 def run_plan(source: str, target: str, options: RestoreOptions, nodes: int, price: float) -> int:
-    """Print what the collection would take, and return the exit code."""
+    """Print an estimate for the collection, and return the exit code."""
     from .estimate import estimate
 
     print("\n".join(estimate(source, target, options, nodes, price).lines()))
@@ -44,7 +80,7 @@ def run_plan(source: str, target: str, options: RestoreOptions, nodes: int, pric
 
 
 def run_verify(target: str) -> int:
-    """Compare an output with its ledger, print what was found, and return the exit code: 1 where they differ."""
+    """Compare an output with its ledger, print the differences, and return the exit code: 1 if there are any."""
     from .verify import verify
 
     found = verify(target)
@@ -53,7 +89,9 @@ def run_verify(target: str) -> int:
 
 
 def run_explain(source: str, target: str, options: RestoreOptions) -> int:
-    """Print what would be done, and return the exit code that the headers let expect."""
+    """Print what would be done, and return the exit code that a restore is expected to have, from the headers."""
+    from rich.console import Console
+
     from .explain import SHOWN_AT_MOST, explain, explanation_table
 
     restorer, photos, is_more = explain(source, target, options)
@@ -62,7 +100,7 @@ def run_explain(source: str, target: str, options: RestoreOptions) -> int:
         f"DiffUIR-{restorer.variant.name}, {restorer.steps} steps, {restorer.precision} on {restorer.device}; "
         "nothing is written"
     )
-    # A file or a pipe has no width to fit into: one line for each photo.
+    # A file or a pipe has no width: one line for each photo.
     console = Console() if sys.stdout.isatty() else Console(width=LINE)
     console.print(explanation_table(explanations))
     if is_more:

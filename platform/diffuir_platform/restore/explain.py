@@ -1,4 +1,4 @@
-"""`diffuir restore --explain`: what would be done to each photo, from its header alone."""
+"""`diffuir restore --explain`: the plan for each photo, from its header alone."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import rich.table
 from diffuir_core import Restorer
 from diffuir_core.errors import UserError
 from diffuir_core.imaging import inspect
-from diffuir_core.planning import Plan, pixels_of
+from diffuir_core.memory_plan import Plan, pixels_per_step
 
 from ..inference import fetch_weights
-from ..text import one_line
+from ..text import one_line, size_text
 from .inputs import Item
 from .run import check_device, items_at
 from .settings import RestoreOptions
 from .stages import read_input
 
 SHOWN_AT_MOST = 100
-"""Photos of a folder that are looked at."""
+"""Most photos of a collection that are explained."""
 
 SAMPLE_SIDE = 256
-"""Side of the image whose time tells the machine's, in pixels."""
+"""Side of the image that is restored to measure the speed of this machine, pixels."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What would be done to one photo, or the reason why nothing would."""
+    """The plan for one photo, or the reason why it would fail."""
 
     key: str
     format: str = ""
@@ -45,9 +45,9 @@ class Explanation:
 def explain(
     source: str, target: str, options: RestoreOptions
 ) -> tuple[Restorer, Iterator[Explanation], bool]:
-    """The restorer that would be used, each of the first photos explained, and whether there are more.
+    """Return the restorer that would be used, explanations of the first photos, and whether there are more photos.
 
-    Writes nothing and starts no Ray. Raises UserError as `restore` does.
+    Writes nothing and starts no Ray. Raises `UserError` as `restore` does.
     """
     weights = fetch_weights(options.weights)
     check_device(options)
@@ -61,7 +61,7 @@ def explain(
 
 
 def seconds_per_pixel(restorer: Restorer) -> float:
-    """How long the restorer takes, by restoring a small image twice: the first time everything is set up."""
+    """Measure the restorer's seconds per pixel on a small image, after one restore to warm up."""
     image = np.random.default_rng(0).integers(0, 256, (SAMPLE_SIDE, SAMPLE_SIDE, 3), dtype=np.uint8)
     restorer.restore([image])
     began = time.perf_counter()
@@ -75,29 +75,29 @@ def _explained(item: Item, restorer: Restorer, per_pixel: float) -> Explanation:
     except UserError as error:
         return Explanation(item.key, reason=item.reason or str(error))
     how = restorer.plan(header.height, header.width)
-    seconds = per_pixel * pixels_of(how, header.height, header.width)
+    seconds = per_pixel * pixels_per_step(how, header.height, header.width)
     format = header.format if item.format is None else f"{header.format} to {item.format}"
     return Explanation(item.key, format, header.width, header.height, how, seconds)
 
 
 def explanation_table(explanations: Iterable[Explanation]) -> rich.table.Table:
-    """A line for each photo."""
+    """Return a table with one row for each photo."""
     table = rich.table.Table(
         "photo", "format", "size", "how", "memory", "free", "about", box=None, pad_edge=False
     )
-    for one in explanations:
-        key = one_line(one.key)
-        if one.plan is None:
-            table.add_row(key, "", "", f"fails: {one.reason}")
+    for explanation in explanations:
+        key = one_line(explanation.key)
+        if explanation.plan is None:
+            table.add_row(key, "", "", f"fails: {explanation.reason}")
             continue
         table.add_row(
             key,
-            one.format,
-            f"{one.width}x{one.height}",
-            str(one.plan.tiling or "whole"),
-            _gib(one.plan.needed),
-            _gib(one.plan.available),
-            f"{one.seconds:.1f} s",
+            explanation.format,
+            size_text(explanation.width, explanation.height),
+            str(explanation.plan.tiling or "whole"),
+            _gib(explanation.plan.needed),
+            _gib(explanation.plan.available),
+            f"{explanation.seconds:.1f} s",
         )
     return table
 

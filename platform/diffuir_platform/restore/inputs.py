@@ -1,14 +1,15 @@
-"""What is to be restored, and where each result goes: found one by one, so that nothing grows with their number.
+"""The inputs of a restore and where the result of each goes, listed one by one in bounded memory.
 
-    IN                              its inputs, and the key of each
+    IN                              the inputs it stands for; the key of each
     a folder, s3://bucket/prefix    the photos below it, by their endings; the path below it
-    a pattern, s3://bucket/*/a?.png what it matches: * and ? within a name, ** across folders; the path below the
-                                    last folder without a wildcard
-    shards/*.tar, one.tar           the photos inside (WebDataset); the tar's key, and the path in it
-    list.txt                        a path or a URI on each line; that, without its scheme
-    table.parquet                   the paths or URIs of its column `--column`; the same
+    a pattern, s3://bucket/*/a?.png the files it matches: * and ? within a name, ** across folders; the path below
+                                    the last folder without a wildcard
+    shards/*.tar, one.tar           the photos inside (WebDataset); the tar's key, then the path in it
+    list.txt                        a path or a URI on each line; the absolute path or URI
+    table.parquet                   the paths or URIs in its column `--column`; the absolute path or URI
 
-Hidden files, `_diffuir` and links that lead out of a folder are passed over.
+Hidden files and folders that programs keep for themselves (`storage.is_hidden`) are skipped, and so are links that
+lead out of a folder.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from diffuir_core.imaging import FORMAT_OF_SUFFIX
 
 from .. import storage
 from ..storage import Entry
-from .names import LISTS, is_photo, name_in
+from .names import LIST_SUFFIXES, is_photo, result_name
 
 _HEADER_BYTES = 64 * 2**10
-"""What is fetched of a tar at once to find the next of its headers."""
+"""Bytes fetched of a tar at a time to find its next header."""
 _ROWS_AT_ONCE = 4096
 _WILDCARD = re.compile(r"[*?\[]")
 
@@ -50,35 +51,37 @@ class Item:
     format: str | None = None
     """The format to write, one of `diffuir_core.imaging.FORMATS`; None keeps the photo's own."""
     size: int | None = None
-    """Bytes, where the listing says it."""
+    """Size in bytes; None where the listing does not say it."""
     version: str | None = None
+    """ETag or time of the last change; None where the listing does not say it."""
     offset: int | None = None
-    """Of a member of a tar, whose `size` bytes begin there."""
+    """For a member of a tar, where its `size` bytes begin in the tar."""
     reason: str | None = None
-    """Why it cannot be tried, known from the listing alone."""
+    """Why it can't be restored, where the listing alone shows it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which inputs are taken."""
+    """Filter of inputs by their keys, and the column of a table of inputs."""
 
     include: tuple[str, ...] = ()
-    """Patterns of keys; none means all. As in `aws s3`: * matches everything, / too."""
+    """Patterns of the keys to restore; none for all. As in `aws s3`, * also matches /."""
     exclude: tuple[str, ...] = ()
+    """Patterns of the keys to leave out."""
     column: str = "uri"
-    """Of a Parquet table."""
+    """Column of a Parquet table that holds paths or URIs."""
 
     def takes(self, key: str) -> bool:
-        """Whether the input of that key is taken."""
+        """Whether the input with this key is to be restored."""
         included = not self.include or any(fnmatchcase(key, pattern) for pattern in self.include)
         return included and not any(fnmatchcase(key, pattern) for pattern in self.exclude)
 
 
 class Inputs:
-    """The inputs at `source`, their results going below `target`; iterate it once.
+    """The inputs at `source`, with results below `target`; can be iterated once.
 
-    Raises `UserError` where there is no such source or where results would replace originals; while it is
-    iterated, where a listing fails or nothing is found.
+    Raises `UserError` where there is no such source or where results would replace originals; during the
+    iteration, where a listing fails or finds no photo.
     """
 
     def __init__(
@@ -89,9 +92,9 @@ class Inputs:
         self.root: str | None = None
         """The folder that keys are relative to; None where they are whole URIs."""
         self.may_repeat = True
-        """Whether two of them may have one key, or results of one name; a folder has each file once."""
+        """Whether two inputs may have the same key, or results of the same name; False for a folder."""
         self.ignored = 0
-        """Files and folders passed over so far: other endings, hidden, not chosen, links that lead elsewhere."""
+        """Files and folders skipped so far: other endings, hidden, not chosen, links out of the folder."""
         self._shown = source
         self._format = format.upper() if format else None
         self._choice = choice or Choice()
@@ -100,10 +103,10 @@ class Inputs:
     def __iter__(self) -> Iterator[Item]:
         found = False
         for item in self._find():
-            # What cannot be listed is said whatever was chosen: what would have been chosen may be in it.
+            # A folder that can't be listed is reported whatever was chosen: it may hold chosen inputs.
             if item.reason is not None or self._choice.takes(item.key):
                 found = True
-                yield replace(item, target=name_in(self._format, item.target), format=self._format)
+                yield replace(item, target=result_name(self._format, item.target), format=self._format)
             else:
                 self.ignored += 1
         if not found:
@@ -113,18 +116,18 @@ class Inputs:
             )
 
     def _finder(self) -> Callable[[], Iterator[Item]]:
-        """How this kind of source is listed; all that can be refused at once is."""
+        """Return the listing for this kind of source; raises for what can be refused before it is listed."""
         name = self.source.rpartition("/")[2]
         kind = name.lower()
         if _WILDCARD.search(self.source) and not storage.exists(self.source):
             folder, matches = self._pattern()
             self._keep_apart(folder)
             return lambda: self._matching(folder, matches)
-        if kind.endswith((*LISTS, ".parquet", ".tar")) and storage.is_file(self.source):
+        if kind.endswith((*LIST_SUFFIXES, ".parquet", ".tar")) and storage.is_file(self.source):
             if _is_tar(name):
                 self.root = self.source.rpartition("/")[0]
                 return lambda: self._in_tar(storage.entry(self.source), name)
-            return self._in_list if kind.endswith(LISTS) else self._in_table
+            return self._in_list if kind.endswith(LIST_SUFFIXES) else self._in_table
         if "://" in self.source or os.path.isdir(self.source):
             self._keep_apart(self.source)
             self.may_repeat = False
@@ -134,7 +137,7 @@ class Inputs:
         raise UserError(f"{self._shown} does not exist: give a photo or a folder of photos")
 
     def _keep_apart(self, folder: str) -> None:
-        """Refuse an output whose results could take the place of the inputs below `folder`, their root."""
+        """Raise `UserError` where results could replace inputs below `folder`, which becomes their root."""
         self.root = folder
         source, target = _real(folder), _real(self.target)
         if source == target:
@@ -145,21 +148,23 @@ class Inputs:
             )
 
     def _pattern(self) -> tuple[str, Callable[[str], object]]:
-        """The folder of a pattern, all that comes before its first part with a wildcard, and what it matches."""
+        """Return the folder before the first part of a pattern with a wildcard, and the matching function."""
         parts = self.source.split("/")
         first = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
         folder = "/".join(parts[:first]) or "/"
         if folder.endswith(":/"):
-            raise UserError(f"{self._shown} names no bucket: a pattern has wildcards behind the bucket only")
+            raise UserError(
+                f"{self._shown} names no bucket: write s3://bucket/PATTERN, with wildcards after the bucket only"
+            )
         try:
             matches = re.compile(glob_translate(self.source)).match
         except (ValueError, re.error) as error:
-            raise UserError(f"{self._shown} is no pattern ({error}): use *, ? and **/") from error
-        if set(parts[-1]) <= {"*"}:  # everything, and so every photo
+            raise UserError(f"{self._shown} is not a valid pattern ({error}): use *, ? and **/") from error
+        if set(parts[-1]) <= {"*"}:  # a last part * or ** stands for every photo and tar
             return folder, lambda uri: matches(uri) and (is_photo(uri.rpartition("/")[2]) or _is_tar(uri))
         return folder, matches
 
-    # Each of these yields items whose target is the key as it is.
+    # Each of these yields items whose target is still their key; `__iter__` makes it a name.
 
     def _in_folder(self, folder: str) -> Iterator[Item]:
         for item in self._files(folder):
@@ -178,7 +183,7 @@ class Inputs:
                 yield item
 
     def _files(self, folder: str) -> Iterator[Item]:
-        """Every file below `folder` that is neither hidden nor a result."""
+        """Yield every file below `folder` that is neither hidden nor a result."""
         return self._in_store(folder) if "://" in folder else self._on_disk(folder)
 
     def _in_store(self, folder: str) -> Iterator[Item]:
@@ -215,7 +220,7 @@ class Inputs:
                 yield Item(below[:-1], os.path.join(root, below[:-1]), below[:-1], reason=reason)
 
     def _in_tar(self, tar: Entry, key: str) -> Iterator[Item]:
-        """Members are found by their headers alone, and later read by where they lie."""
+        """Yield the photos in a tar, found by its headers alone; each is later read at its offset."""
         with storage.open_file(tar.uri, block_size=_HEADER_BYTES) as file:
             try:
                 with (
@@ -223,7 +228,7 @@ class Inputs:
                     tarfile.open(fileobj=file, mode="r:") as opened,
                 ):
                     while (member := opened.next()) is not None:
-                        opened.members = []  # type: ignore[attr-defined]  # it would keep all of them
+                        opened.members = []  # type: ignore[attr-defined]  # tarfile would keep all of them in memory
                         path = member.name.removeprefix("./")
                         if member.isreg() and is_photo(path) and not storage.is_hidden(path):
                             name = f"{key}/{path}"
@@ -231,7 +236,7 @@ class Inputs:
                             yield Item(name, tar.uri, name, None, size, tar.version, offset)
                         elif not member.isdir():
                             self.ignored += 1
-                    # A damaged header looks to tarfile like the end, which is a block of zeros.
+                    # tarfile takes a damaged header for the end; the real end is a block of zeros.
                     file.seek(opened.offset)
                     if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
                         raise tarfile.ReadError("it is damaged, or cut off")
@@ -261,13 +266,15 @@ class Inputs:
                         if named:
                             yield from self._named(os.fsdecode(named))
         except pa.ArrowInvalid as error:
-            raise UserError(f"{self._shown} is no Parquet table ({str(error).splitlines()[0]})") from error
+            raise UserError(
+                f"{self._shown} is not a Parquet table ({str(error).splitlines()[0]}): write it again"
+            ) from error
 
     def _named(self, named: str) -> Iterator[Item]:
-        """One input of a list, whatever its ending; that it is there is seen when it is read."""
+        """Yield one input of a list, whatever its ending; whether it exists shows when it is read."""
         try:
             if "\0" in named:
-                raise UserError("a path holds no zero byte")
+                raise UserError("it holds a zero byte, which no path can: correct the list")
             uri = storage.absolute(named)
         except UserError as error:
             shown = storage.without_credentials(named.replace("\0", "\N{REPLACEMENT CHARACTER}"))
@@ -276,8 +283,8 @@ class Inputs:
         yield Item(uri, uri, uri.partition("://")[2] or uri.lstrip("/"))
 
 
-def prepare_output(target: str | Path) -> None:
-    """Prove that a file can be made in the folder `target`; raises `UserError` where it can't."""
+def check_output(target: str | Path) -> None:
+    """Raise `UserError` where no file can be written into the folder `target`, by writing a probe file."""
     folder = str(target)
     if "://" not in folder and os.path.exists(folder) and not os.path.isdir(folder):
         raise UserError(f"{folder} is a file: for the photos of a folder give a folder as OUT")
@@ -290,7 +297,7 @@ def prepare_output(target: str | Path) -> None:
 
 
 def _status(entry: os.DirEntry[str], root: str) -> os.stat_result | None:
-    """Of a file that is not hidden and no link that leads out of `root`; else None, and where it is gone."""
+    """Return the status of a file; None where it is hidden, gone, or a link that leads out of `root`."""
     if storage.is_hidden(entry.name):
         return None
     try:

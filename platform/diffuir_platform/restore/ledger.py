@@ -1,9 +1,9 @@
-"""The ledger of an output: one row for each input, in Parquet below `_diffuir/ledger/`.
+"""The ledger of an output: one row for each input, in Parquet files below `_diffuir/ledger/`.
 
-A run appends a part every so often, after the results that it tells of are written, so that a part never promises
-what is not there. At its end all parts become one sorted set with one row for each input. While a run goes on, its
-process mirrors the ledger in a SQLite file on its own disk: what is looked up, counted and sorted there never has
-to fit into memory.
+A run appends a part (one Parquet file) at intervals, after the results in it are written, so that every result
+that a part names exists. At the end of the run all parts become one sorted set with one row for each input. During
+the run, the driver mirrors the ledger in a SQLite file on its own disk, so that lookups, counts and sorting never
+need the rows in memory.
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ from .. import storage
 from ..text import is_utf8
 
 FOLDER = "ledger"
-ROWS_OF_A_PART = 10_000
-"""After which a part is written, or after SECONDS_OF_A_PART: what a killed run at most does again."""
-SECONDS_OF_A_PART = 20.0
-SECONDS_OF_THE_FIRST_PART = 0.5
-"""Each one after it waits twice as long, so that a run that is killed soon has something to go on from."""
+MAX_PART_ROWS = 10_000
+"""Most rows of a part. A killed run repeats at most the photos of the part it had not written yet."""
+MAX_PART_SECONDS = 20.0
+"""Longest time between two parts, seconds."""
+FIRST_PART_SECONDS = 0.5
+"""Time until the first part, seconds; each later one waits twice as long as the one before, up to
+MAX_PART_SECONDS, so that a run that is killed early has something to resume from."""
 ROWS_AT_ONCE = 10_000
+"""Rows in memory while the ledger is read."""
 
 SCHEMA = pa.schema(
     [
@@ -62,9 +65,16 @@ SCHEMA = pa.schema(
         pa.field("settings", pa.string(), nullable=False),
     ]
 )
-"""key: of the input, below IN. status: done or failed, with the reason. source, offset, source_bytes,
-source_version: the file that was read (ETag or time of change), or the member of a tar. target: below OUT. bytes,
-sha256: of the result. attempt: how often it was tried. settings: the fingerprint of the settings of the run."""
+"""Columns of the ledger.
+
+key: the input's path below IN, or its absolute path or URI for lists and tables. status: "done" or "failed".
+reason: why it failed. notes: what could not be kept of the photo, or how it was restored. source, source_bytes,
+source_version: the file that was read, its size, and its ETag or time of the last change; offset: for a member of
+a tar, where its bytes begin. target: the result's path below OUT. format, width, height: of the photo as decoded,
+in pixels. bytes, sha256: size and hash of the result's file. seconds_read, seconds_restore, seconds_write: time in
+each stage. precision: arithmetic of the model. attempt: number of the attempt, from 1. finished: when. settings:
+fingerprint of the settings of the run.
+"""
 
 _SQL_TYPES = {pa.string(): "TEXT", pa.float32(): "REAL"}
 _COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
@@ -76,12 +86,12 @@ _NEWEST = (
 )
 _RAW = "%raw/"
 _SORTED = "sorted-"
-"""What the names of the parts of a set begin with that is sorted and has one row for each input."""
+"""Prefix of the names of the parts of a sorted set, which has one row for each input."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One row of the ledger; SCHEMA says what its columns mean. Text is as `as_text` gives it."""
+class LedgerRow:
+    """One row of the ledger: the columns of SCHEMA, with key, source and target as `as_text` encodes them."""
 
     key: str
     status: Literal["done", "failed"]
@@ -103,32 +113,32 @@ class Row:
     precision: str | None = None
     attempt: int = 1
     finished: int = 0
-    """Milliseconds since 1970, UTC."""
+    """Time at which it was finished, milliseconds since 1970 in UTC."""
     settings: str = ""
 
 
-assert {field.name for field in fields(Row)} == set(SCHEMA.names)
+assert {field.name for field in fields(LedgerRow)} == set(SCHEMA.names)
 
 
 _values = attrgetter(*SCHEMA.names)
 
 
 def as_text(name: str) -> str:
-    """A name as text that Parquet and SQLite take: names on disk may hold bytes that are no text (PEP 383)."""
+    """Encode a name as text for Parquet and SQLite: names on disk may hold bytes that are not UTF-8 (PEP 383)."""
     if name.startswith(_RAW) or not is_utf8(name):
         return _RAW + quote(os.fsencode(name))
     return name
 
 
 def from_text(text: str) -> str:
-    """The name that `as_text` made `text` of."""
+    """Decode what `as_text` returned."""
     return os.fsdecode(unquote_to_bytes(text.removeprefix(_RAW))) if text.startswith(_RAW) else text
 
 
 class Ledger:
-    """The ledger in the folder `folder` of an output; a context manager, for one process at a time.
+    """The ledger in `folder`, which is the `_diffuir` of an output; a context manager, for one process at a time.
 
-    Raises `UserError` where the folder holds what is no ledger.
+    Raises `UserError` where a file of the ledger can't be read as one.
     """
 
     def __init__(self, folder: str) -> None:
@@ -137,13 +147,13 @@ class Ledger:
         self._parts = 0
         self._is_changed = False
         """Whether the mirror has fewer rows than the parts."""
-        self._buffer: list[Row] = []
+        self._buffer: list[LedgerRow] = []
         self._written = time.monotonic()
-        self._pause = SECONDS_OF_THE_FIRST_PART
+        self._pause = FIRST_PART_SECONDS
         self._scratch = tempfile.TemporaryDirectory(prefix="diffuir-ledger-")
         self._mirror = sqlite3.connect(Path(self._scratch.name) / "mirror.sqlite", isolation_level=None)
         columns = ", ".join(f'"{f.name}" {_SQL_TYPES.get(f.type, "INTEGER")}' for f in SCHEMA)
-        # Scratch: it is made anew from the parts, so nothing of it has to survive.
+        # Scratch: rebuilt from the parts at each start, so it need not survive a crash.
         for statement in (
             "PRAGMA journal_mode=OFF",
             "PRAGMA synchronous=OFF",
@@ -162,38 +172,38 @@ class Ledger:
         self._scratch.cleanup()
 
     def load(self) -> int:
-        """Mirror the parts that are there; of several rows for one input the newest counts. Returns how many."""
+        """Mirror the parts on disk, with the newest row of each input; returns the number of inputs."""
         for part in self._old_parts():
             for rows in _read(part):
                 self._mirror.executemany(_NEWEST, rows)
         return self.count()
 
-    def add(self, row: Row) -> None:
-        """Enter what came of one input, after its result is written."""
+    def add(self, row: LedgerRow) -> None:
+        """Add the row of a finished input, after its result is written."""
         self._buffer.append(row)
         since = time.monotonic() - self._written
-        if len(self._buffer) >= ROWS_OF_A_PART or since > min(self._pause, SECONDS_OF_A_PART):
+        if len(self._buffer) >= MAX_PART_ROWS or since > min(self._pause, MAX_PART_SECONDS):
             self.flush()
 
     def flush(self) -> None:
-        """Write what was entered since the last part as a part."""
+        """Write the rows added since the last part as a new part."""
         if self._buffer:
             self._write_buffer()
-        # Not before the write: a store that takes longer than the pause would get a part for each row.
+        # After the write, since a store slower than the pause would otherwise get a part for each row.
         self._written = time.monotonic()
 
     def _write_buffer(self) -> None:
         rows = [_values(row) for row in self._buffer]
         self._write_part(f"part-{self._name}-{self._parts:06d}.parquet", rows)
         self._parts += 1
-        self._pause = min(2 * self._pause, SECONDS_OF_A_PART)
+        self._pause = min(2 * self._pause, MAX_PART_SECONDS)
         self._mirror.execute("BEGIN")
         self._mirror.executemany(f"INSERT OR REPLACE INTO rows ({_COLUMNS}) VALUES ({_PLACES})", rows)
         self._mirror.execute("COMMIT")
         self._buffer.clear()
 
     def compact(self) -> None:
-        """Make all parts one sorted set with one row for each input. Killed on the way, it can be done again."""
+        """Rewrite all parts as one sorted set, a row for each input. Killed on the way, it can be repeated."""
         self.flush()
         old = self._old_parts()
         generations = {part.rpartition("/")[2].rpartition("-")[0] for part in old}
@@ -202,7 +212,7 @@ class Ledger:
         prefix = f"{_SORTED}{uuid.uuid4().hex[:12]}"
         cursor = self._mirror.execute(f"SELECT {_COLUMNS} FROM rows ORDER BY key")
         for number in itertools.count():
-            if not (rows := cursor.fetchmany(ROWS_OF_A_PART)):
+            if not (rows := cursor.fetchmany(MAX_PART_ROWS)):
                 break
             self._write_part(f"{prefix}-{number:06d}.parquet", rows)
         for part in old:
@@ -210,17 +220,17 @@ class Ledger:
         self._is_changed = False
 
     def clear(self) -> None:
-        """Remove the ledger."""
+        """Remove the ledger's files and rows."""
         storage.remove_folder(self.folder)
         self._mirror.execute("DELETE FROM rows")
 
     def forget_unlisted_failures(self) -> None:
-        """Drop the failed rows of inputs that are there no more, once a listing is complete."""
+        """Drop the failed rows of inputs that no longer exist; call it only after a complete listing."""
         unlisted = "status = 'failed' AND key NOT IN (SELECT key FROM listed)"
         self._is_changed |= self._mirror.execute(f"DELETE FROM rows WHERE {unlisted}").rowcount > 0
 
     def claim(self, names: Sequence[tuple[str, str]]) -> list[bool]:
-        """For each (key, target) of a listing whether it is the first of that key and of that target."""
+        """Note listed (key, target) pairs; returns for each whether its key and its target are both new."""
         self._mirror.execute("BEGIN")
         first = [
             self._mirror.execute("INSERT OR IGNORE INTO listed VALUES (?, ?)", name).rowcount > 0
@@ -230,65 +240,65 @@ class Ledger:
         return first
 
     def is_listed(self, key: str) -> bool:
-        """Whether a listing has had this key."""
-        return self._one("SELECT COUNT(*) FROM listed WHERE key = ?", key) > 0
+        """Whether this key was listed and claimed."""
+        return self._scalar("SELECT COUNT(*) FROM listed WHERE key = ?", key) > 0
 
-    def standing(self, keys: Sequence[str]) -> dict[str, Row]:
-        """The rows of those of `keys` that have one; flushed ones only."""
+    def rows_of(self, keys: Sequence[str]) -> dict[str, LedgerRow]:
+        """Return the flushed rows of those of `keys` that have one."""
         places = ", ".join("?" for _ in keys)
         return {row.key: row for row in self._rows(f"WHERE key IN ({places})", *keys)}
 
     def note_present(self, targets: Iterable[tuple[str, int]]) -> None:
-        """Remember which results are there, and of how many bytes; then `is_present` tells."""
+        """Note (target, size in bytes) of results that exist, for `is_present`."""
         self._mirror.execute("BEGIN")
         self._mirror.executemany("INSERT OR REPLACE INTO present VALUES (?, ?)", targets)
         self._mirror.execute("COMMIT")
 
-    def is_present(self, row: Row) -> bool:
-        """Whether the result that `row` tells of was there, as long as it says."""
+    def is_present(self, row: LedgerRow) -> bool:
+        """Whether the result of `row` exists with the size that it says, as of `note_present`."""
         return (
-            self._one("SELECT COUNT(*) FROM present WHERE target = ? AND bytes = ?", row.target, row.bytes)
+            self._scalar("SELECT COUNT(*) FROM present WHERE target = ? AND bytes = ?", row.target, row.bytes)
             > 0
         )
 
     def count_unknown(self) -> int:
-        """How many of those that are present no done row tells of."""
+        """Return how many of the files noted by `note_present` belong to no done row."""
         known = "SELECT target FROM rows WHERE status = 'done'"
-        return self._one(f"SELECT COUNT(*) FROM present WHERE target NOT IN ({known})")
+        return self._scalar(f"SELECT COUNT(*) FROM present WHERE target NOT IN ({known})")
 
-    def rows(self, status: str) -> Iterator[Row]:
-        """All rows of that status, by their keys."""
+    def rows(self, status: str) -> Iterator[LedgerRow]:
+        """Yield all rows of that status, sorted by key."""
         return self._rows("WHERE status = ? ORDER BY key", status)
 
-    def slowest(self, count: int) -> list[Row]:
-        """The done ones that took the longest, the slowest first."""
+    def slowest(self, count: int) -> list[LedgerRow]:
+        """Return the done rows that took longest, slowest first."""
         total = "seconds_read + seconds_restore + seconds_write"
         return list(self._rows(f"WHERE status = 'done' ORDER BY {total} DESC, key LIMIT ?", count))
 
-    def failures(self, count: int) -> list[Row]:
-        """The first of the failed ones."""
+    def failures(self, count: int) -> list[LedgerRow]:
+        """Return the first failed rows, sorted by key."""
         return list(self._rows("WHERE status = 'failed' ORDER BY key LIMIT ?", count))
 
-    def sample(self, count: int) -> list[Row]:
-        """Some of the done ones, any."""
+    def sample(self, count: int) -> list[LedgerRow]:
+        """Return a random sample of the done rows."""
         return list(self._rows("WHERE status = 'done' ORDER BY RANDOM() LIMIT ?", count))
 
     def count(self, status: str | None = None) -> int:
-        """How many inputs have a row, or a row of that status."""
+        """Return how many inputs have a row, or a row of that status."""
         if status is None:
-            return self._one("SELECT COUNT(*) FROM rows")
-        return self._one("SELECT COUNT(*) FROM rows WHERE status = ?", status)
+            return self._scalar("SELECT COUNT(*) FROM rows")
+        return self._scalar("SELECT COUNT(*) FROM rows WHERE status = ?", status)
 
     def totals(self) -> dict[str, float]:
-        """Sums over the done ones: megapixels, source_bytes, bytes, and seconds of each stage."""
+        """Return sums over the done rows: megapixels, source_bytes, bytes, and the seconds of each stage."""
         names = ("megapixels", "source_bytes", "bytes", "seconds_read", "seconds_restore", "seconds_write")
         sums = "SUM(1e-6 * width * height), " + ", ".join(f"SUM({name})" for name in names[1:])
         (values,) = self._mirror.execute(f"SELECT {sums} FROM rows WHERE status = 'done'")
         return {name: float(value or 0) for name, value in zip(names, values, strict=True)}
 
     def throughput(self, since: int, bins: int) -> list[tuple[float, int]]:
-        """(seconds since `since`, photos finished) in `bins` equal spans; since: as `Row.finished`."""
-        last = self._one("SELECT MAX(finished) FROM rows WHERE finished >= ?", since) or since
+        """Return (start in seconds, photos finished) of `bins` equal spans; since: as `LedgerRow.finished`."""
+        last = self._scalar("SELECT MAX(finished) FROM rows WHERE finished >= ?", since) or since
         width = max(last - since + 1, bins) / bins
         query = (
             "SELECT CAST((finished - ?) / ? AS INTEGER), COUNT(*) FROM rows WHERE finished >= ? GROUP BY 1"
@@ -296,16 +306,16 @@ class Ledger:
         counted = dict(self._mirror.execute(query, (since, width, since)))
         return [(i * width / 1000, counted.get(i, 0)) for i in range(bins)]
 
-    def _rows(self, where: str, *values: Any) -> Iterator[Row]:
+    def _rows(self, where: str, *values: Any) -> Iterator[LedgerRow]:
         cursor = self._mirror.execute(f"SELECT {_COLUMNS} FROM rows {where}", values)
         while found := cursor.fetchmany(ROWS_AT_ONCE):
-            yield from (Row(**dict(zip(SCHEMA.names, row, strict=True))) for row in found)
+            yield from (LedgerRow(**dict(zip(SCHEMA.names, row, strict=True))) for row in found)
 
-    def _one(self, query: str, *values: Any) -> int:
+    def _scalar(self, query: str, *values: Any) -> int:
         return self._mirror.execute(query, values).fetchone()[0]
 
     def _old_parts(self) -> list[str]:
-        # A prefix or a folder without a ledger: a local one would be an error to list.
+        # Listing a local folder that does not exist would be an error.
         if not storage.exists(self.folder):
             return []
         return sorted(uri for uri, _ in storage.list_files(self.folder) if uri.endswith(".parquet"))
@@ -318,7 +328,7 @@ class Ledger:
 
 
 def _read(part: str) -> Iterator[list[tuple[Any, ...]]]:
-    """The rows of a part in pieces; raises `UserError` where it is none."""
+    """Yield the rows of a part in chunks; raises `UserError` where the file is not a part of a ledger."""
     file_system, path = storage.arrow_file_system(part)
     try:
         with storage.translated_errors(part, "read"), pq.ParquetFile(path, filesystem=file_system) as file:
@@ -333,7 +343,7 @@ def _read(part: str) -> Iterator[list[tuple[Any, ...]]]:
                 yield list(zip(*(columns[name].to_pylist() for name in SCHEMA.names), strict=True))
     except (pa.ArrowInvalid, KeyError) as error:
         raise UserError(
-            f"{part} is no part of a ledger ({str(error).splitlines()[0]}): restore into another OUT, or --restart"
+            f"{part} is not a ledger ({str(error).splitlines()[0]}): restore into another OUT, or --restart"
         ) from error
 
 
@@ -342,7 +352,7 @@ def _is_sorted(generation: str) -> bool:
 
 
 def results_in(output: str) -> Iterator[tuple[str, int]]:
-    """(name, bytes) of every file of an output but its own records."""
+    """Yield (name, size in bytes) of every file of an output except those in its `_diffuir`."""
     prefix = output.rstrip("/") + "/"
     for uri, size in storage.list_files(output):
         name = uri.removeprefix(prefix)
@@ -351,5 +361,5 @@ def results_in(output: str) -> Iterator[tuple[str, int]]:
 
 
 def now() -> int:
-    """The time, as `Row.finished` has it."""
+    """Return the time in the unit of `LedgerRow.finished`."""
     return int(time.time() * 1000)

@@ -1,49 +1,50 @@
-"""What Prometheus can read of a restore, through Ray's own metrics on each node.
+"""Metrics of a restore for Prometheus, exported through Ray's metrics endpoint on each node.
 
-ray_diffuir_restore_photos{status="done" | "failed"}            photos finished
-ray_diffuir_restore_pixels                                      pixels restored
-ray_diffuir_restore_seconds{stage="read" | "restore" | "write"} spent on them; by the photos done, their mean
+ray_diffuir_restore_photos{status="done" | "failed"}             photos finished
+ray_diffuir_restore_pixels                                       pixels restored
+ray_diffuir_restore_seconds{stage="read" | "restore" | "write"}  time spent on done photos in each stage, seconds
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter as Counted
+from collections import Counter as Tally
 
 from ray.util.metrics import Counter
 
-from .ledger import Row
+from .ledger import LedgerRow
 
 SECONDS_BETWEEN_RECORDS = 1.0
-"""Ray takes ten microseconds for a value, which is as long as a tiny photo takes elsewhere in the driver."""
+"""Time between two updates of Ray's counters, seconds: one update takes Ray ten microseconds, as long as the
+driver takes for everything else about a tiny photo."""
 
 
 class Metrics:
-    """Of one run, in the process that drives it; Ray must run."""
+    """Counters of one run, in its driver; Ray must be running."""
 
     def __init__(self) -> None:
         self._counters = {
             "photos": Counter("diffuir_restore_photos", "Photos finished.", ("status",)),
             "pixels": Counter("diffuir_restore_pixels", "Pixels restored."),
-            "seconds": Counter("diffuir_restore_seconds", "Spent on photos, in a stage.", ("stage",)),
+            "seconds": Counter("diffuir_restore_seconds", "Seconds spent on photos, by stage.", ("stage",)),
         }
-        self._waiting: Counted[tuple[str, str, str]] = Counted()
+        self._pending: Tally[tuple[str, str, str]] = Tally()
         self._recorded = time.monotonic()
 
-    def count(self, row: Row) -> None:
+    def count(self, row: LedgerRow) -> None:
         """Count a finished photo."""
-        self._waiting["photos", "status", row.status] += 1
+        self._pending["photos", "status", row.status] += 1
         if row.status == "done":
-            self._waiting["pixels", "", ""] += (row.width or 0) * (row.height or 0)
+            self._pending["pixels", "", ""] += (row.width or 0) * (row.height or 0)
             for stage in ("read", "restore", "write"):
-                self._waiting["seconds", "stage", stage] += getattr(row, f"seconds_{stage}")
+                self._pending["seconds", "stage", stage] += getattr(row, f"seconds_{stage}")
         if time.monotonic() - self._recorded > SECONDS_BETWEEN_RECORDS:
             self.record()
 
     def record(self) -> None:
-        """Hand on what was counted; call it at the end too."""
-        for (name, tag, value), amount in self._waiting.items():
+        """Add the counts since the last call to Ray's counters; to be called at the end too."""
+        for (name, tag, value), amount in self._pending.items():
             if amount:
                 self._counters[name].inc(amount, {tag: value} if tag else {})
-        self._waiting.clear()
+        self._pending.clear()
         self._recorded = time.monotonic()

@@ -1,4 +1,4 @@
-"""Keys of inputs and names of results: no two inputs give one name, and none leaves the output."""
+"""Keys of inputs and names of results: no two inputs share a name, and no name leads out of the output."""
 
 from __future__ import annotations
 
@@ -9,37 +9,39 @@ from diffuir_core.imaging import FORMAT_OF_SUFFIX
 
 from ..storage import OWN_FOLDER, is_hidden
 
-LISTS = (".txt", ".lst", ".list")
+LIST_SUFFIXES = (".txt", ".lst", ".list")
 """Endings of text files that list inputs, one path or URI on each line."""
 
 REPORT_FILE = "report.json"
-"""The figures of a run, in the own folder of its output."""
+"""File of a run's figures, in the `_diffuir` of its output."""
 
 SUFFIX_OF = {format: suffix for suffix, format in reversed(FORMAT_OF_SUFFIX.items())}
-"""The first ending of each format."""
+"""Format -> the ending that its results get."""
 
 _SPECIAL = {"": "%empty", ".": "%dot", "..": "%dotdot", OWN_FOLDER: f"%{OWN_FOLDER}"}
-"""Parts of a key that a store may hold and that mean something else in a path."""
+"""Parts of a key that are ordinary in a store but mean something else in a path -> their replacement."""
 _LOOKS_SPECIAL = re.compile(f"%+(empty|dot|dotdot|{OWN_FOLDER})")
 
 
-def safe(key: str) -> str:
-    """`key` as a relative path that stays below its folder, whatever a store lets be a key.
+def safe_path(key: str) -> str:
+    """Return `key` as a relative path that stays below its folder, whatever keys a store allows.
 
-    Nearly every key is its own path. Parts that would lead elsewhere (`..`, an empty one as in `//` or before a
-    leading slash) get a name, `%dotdot`, `%empty`; what is called so itself gets one more `%`.
+    Nearly every key is returned as it is. Parts that would lead elsewhere (`..`, or an empty part as in `//` or
+    before a leading slash) are replaced by a name such as `%dotdot` or `%empty`; a part that has such a name
+    itself gets one more `%`.
     """
     return "/".join(_SPECIAL.get(part) or _escaped(part) for part in key.split("/"))
 
 
-def name_in(format: str | None, key: str) -> str:
-    """The name of a photo's result: its key, with an ending of `format` added where it has another photo's.
+def result_name(format: str | None, key: str) -> str:
+    """Return the name of a photo's result: its key, with an ending of `format` added where it has another
+    format's.
 
-    No two keys of photos give one name, whatever else there is: a.jpg in PNG is a.jpg.png, beside a.png, and a
-    photo that is called a.jpg.png itself gives a.jpg.png.png. (A key without a photo's ending, which only a list
-    or a pattern has, may give the name of another; the second of them is then refused.)
+    No two keys of photos give the same name: a.jpg in PNG is a.jpg.png, which may stand beside a.png, and a photo
+    that is called a.jpg.png itself gives a.jpg.png.png. (A key without a photo's ending, which only a list or a
+    pattern can have, may give the name of another key; the second of the two is then failed with that reason.)
     """
-    key = safe(key)
+    key = safe_path(key)
     if format is None:
         return key
     stem, ending = os.path.splitext(key)
@@ -50,7 +52,7 @@ def name_in(format: str | None, key: str) -> str:
 
 
 def is_photo(name: str) -> bool:
-    """Whether a file of that name is looked at: its ending says that it is a photo, and it is not hidden."""
+    """Whether a file of that name is an input: it has a photo's ending and is not hidden."""
     return not is_hidden(name) and os.path.splitext(name)[1].lower() in FORMAT_OF_SUFFIX
 
 

@@ -1,7 +1,7 @@
-"""The stages as Ray runs them, with photos pickled on the way.
+"""The stages as Ray runs them, with the photos of a batch pickled as one object.
 
-Ray pickles what it passes on object by object, asking in Python how each is to be pickled: 59 microseconds a photo
-from one process to the next, where this takes 23; with tiny photos that is a tenth of the job.
+Ray pickles the objects of a list one by one and asks in Python how to pickle each: 59 microseconds a photo from
+one process to the next, where this takes 23; with tiny photos that is a tenth of the job.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .stages import Photo
 
 
 def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool) -> bytes:
-    """`stages.read`, pickled."""
+    """Run `stages.read`; returns its photos pickled."""
     return pickle.dumps(stages.read(items, exif, truncated), protocol=5)
 
 
-def restore(photos: bytes, restorer: RestoresPixels, model: Executor) -> bytes:
-    """`stages.restore` of pickled photos, pickled; only what the restorer does is done by `model`."""
-    restored = model.submit(stages.restore, pickle.loads(photos), restorer).result()
+def restore(photos: bytes, restorer: RestoresPixels, executor: Executor) -> bytes:
+    """Run `stages.restore` on pickled photos in `executor`; returns them pickled."""
+    restored = executor.submit(stages.restore, pickle.loads(photos), restorer).result()
     return pickle.dumps(restored, protocol=5)
 
 
 def write(photos: bytes, folder: str, quality: int) -> list[Photo]:
-    """`stages.write` of pickled photos."""
+    """Run `stages.write` on pickled photos."""
     return stages.write(pickle.loads(photos), folder, quality)

@@ -1,13 +1,14 @@
-"""Photos through Ray: tasks that read, processes that hold a model each, tasks that write, all at the same time.
+"""Photos through Ray: tasks that read, actors that hold a model each, and tasks that write, all at the same time.
 
-Photos travel in parcels of about a second's work. The driver keeps a bounded number of parcels on the way, so that
-neither its memory nor a worker's grows with the number of photos; pixels pass between the stages inside Ray's
+Photos travel in batches of about one second of work. The driver keeps a bounded number of batches in flight, so
+that neither its memory nor a worker's grows with the number of photos. Pixels pass between the stages inside Ray's
 object store and never through the driver.
 
-Ray's tasks and actors, and not Ray Data: its source must be known before it starts, while a listing of ten million
-keys is not; a batch that kills its process ends a Ray Data job, or comes back for ever; and a node's death without
-CPUs to spare made it wait for ever. Here a lost parcel comes back to the driver, which tries it again in smaller
-parcels, then alone, and at last gives up on the one photo that does it.
+Why Ray's tasks and actors, and not Ray Data: its source must be known before it starts, while a listing of ten
+million keys is not; a batch that kills its process ends a Ray Data job, or is retried for ever; and after the
+death of a node with no CPUs to spare elsewhere it waited for ever. Here a lost batch comes back to the driver,
+which retries it in smaller batches, then each photo in isolation, and at last gives up on the one photo that kills
+its process.
 """
 
 from __future__ import annotations
@@ -25,85 +26,88 @@ from diffuir_core.errors import UserError
 
 from . import packed
 from .inputs import Item
-from .models import Model, Models
+from .models import ModelHandle, ModelPool
 from .settings import RestoreOptions
 from .stages import Photo
 
-SECONDS_OF_A_PARCEL = 1.0
-"""Of work, in all stages together; what a model takes up at once."""
-MOST_PHOTOS = 256
-MOST_BYTES = 8 * 2**20
-"""Of encoded photos in a parcel, unless a single one has more."""
-PIECES = 8
-"""That a lost parcel is tried again in."""
-MOST_LOST = 20
-"""How often nodes may die under one photo, which is none of its doing."""
-CPUS_OF_A_TASK = 0.97
-"""As many run beside a model as it leaves CPUs, though it takes a little more than half of them."""
-SECONDS_BETWEEN_LOOKS = 0.5
+BATCH_SECONDS = 1.0
+"""Work in one batch, in all stages together, seconds; also what a model takes at a time."""
+MAX_BATCH_PHOTOS = 256
+"""Most photos in one batch."""
+MAX_BATCH_BYTES = 8 * 2**20
+"""Most bytes of encoded photos in one batch, unless a single photo has more."""
+RETRY_PIECES = 8
+"""Smaller batches that a lost batch is split into for its retry."""
+MAX_LOSSES = 20
+"""Lost batches after which a photo is given up, even where a node died each time, which is not its fault."""
+CPUS_PER_TASK = 0.97
+"""CPUs that a reading or writing task asks Ray for. Just under one, so that beside a model, which asks for
+slightly more than half of a node, still run as many tasks as there are CPUs left."""
+POLL_SECONDS = 0.5
+"""Longest wait for a finished batch before the driver looks at the models and the listing again, seconds."""
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Batch:
     """Photos that go through the stages together."""
 
     items: tuple[Item, ...]
-    alone: bool = False
-    """Whether nothing else is with it in its processes, so that if one dies it was this photo's doing."""
+    isolated: bool = False
+    """Whether no other photo is in its processes, so that if one dies, this photo is the cause."""
     deaths: int = 0
-    """Of processes that it was alone in."""
-    lost: int = 0
-    """How often it did not come back, for whatever reason."""
+    """Processes that died while it was isolated in them."""
+    losses: int = 0
+    """Times that it did not come back, for whatever reason."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of one photo, and at which attempt."""
+class FinishedPhoto:
+    """A photo that is done or has failed, and the number of the attempt, from 1."""
 
     photo: Photo
     attempt: int
 
 
 class Pipeline:
-    """Restores what it is given into the folder `target`, a URI."""
+    """Restores items into the folder `target`, a URI."""
 
-    def __init__(self, target: str, options: RestoreOptions, models: Models) -> None:
+    def __init__(self, target: str, options: RestoreOptions, models: ModelPool) -> None:
         self._target = target
         self._options = options
         self._models = models
-        self._seconds_of_a_photo = SECONDS_OF_A_PARCEL
-        self._again: deque[Parcel] = deque()
-        self._under_way: dict[Any, tuple[int, Parcel, Model]] = {}
+        self._seconds_per_photo = BATCH_SECONDS
+        self._retries: deque[Batch] = deque()
+        self._in_flight: dict[Any, tuple[int, Batch, ModelHandle]] = {}
         self._numbers = count()
-        # A crash must come back to the driver at once, which knows better what to try again.
-        once = {"max_retries": 0, "num_cpus": CPUS_OF_A_TASK}
+        # A crash must come back at once to the driver, which knows better than Ray how to retry.
+        once = {"max_retries": 0, "num_cpus": CPUS_PER_TASK}
         self._read = ray.remote(packed.read).options(**once, scheduling_strategy="SPREAD")
         self._write = ray.remote(packed.write).options(**once)
 
-    def outcomes(self, items: Iterator[Item | None]) -> Iterator[Outcome]:
-        """An outcome for each of `items`, as they come, in no fixed order.
+    def finished_photos(self, items: Iterator[Item | None]) -> Iterator[FinishedPhoto]:
+        """Yield a finished photo for each of `items`, in the order in which they finish.
 
-        items: None where there is none yet and others follow, so that a slow listing does not hold up what is on
-        the way. Raises `UserError` where the model cannot be loaded, or the store as a whole does not answer.
+        items: None where the next item is not known yet, so that a slow listing does not hold up what is in
+        flight. Raises `UserError` where the model can't be loaded, or where the store as a whole does not answer.
         """
         waiting: deque[Item] = deque()
         ended = False
-        while not (ended and not waiting and not self._again and not self._under_way):
-            self._models.keep_up()
+        while not (ended and not waiting and not self._retries and not self._in_flight):
+            self._models.maintain()
             ended = ended or self._fill(waiting, items)
-            while (parcel := self._next(waiting, ended)) is not None:
-                model = self._models.for_parcel(parcel.alone)
+            while (batch := self._next_batch(waiting, ended)) is not None:
+                model = self._models.choose(batch.isolated)
                 if model is None:
-                    self._again.appendleft(parcel)
+                    self._retries.appendleft(batch)
                     break
-                self._send(parcel, model)
-            if ended and not waiting and not self._again:
-                self._models.release_idle()
-            yield from self._arrived()
+                self._send(batch, model)
+            if ended and not waiting and not self._retries:
+                self._models.stop_idle()
+            yield from self._collect()
 
     def _fill(self, waiting: deque[Item], items: Iterator[Item | None]) -> bool:
-        """Take items until there are enough for the next parcels; whether there are no more."""
-        while len(waiting) < 2 * MOST_PHOTOS:
+        """Take items until there are enough for the next batches; return whether there are no more."""
+        while len(waiting) < 2 * MAX_BATCH_PHOTOS:
             item = next(items, False)
             if item is False:
                 return True
@@ -112,100 +116,105 @@ class Pipeline:
             waiting.append(item)  # type: ignore[arg-type]
         return False
 
-    def _next(self, waiting: deque[Item], ended: bool) -> Parcel | None:
-        """The parcel to send next."""
-        if self._again:
-            return self._again.popleft()
-        size = min(MOST_PHOTOS, self._options.batch_size or MOST_PHOTOS)
-        size = max(1, min(size, int(SECONDS_OF_A_PARCEL / self._seconds_of_a_photo)))
-        if ended:  # the last ones are shared out
+    def _next_batch(self, waiting: deque[Item], ended: bool) -> Batch | None:
+        """Return the batch to send next; None where nothing is waiting."""
+        if self._retries:
+            return self._retries.popleft()
+        size = min(MAX_BATCH_PHOTOS, self._options.batch_size or MAX_BATCH_PHOTOS)
+        size = max(1, min(size, int(BATCH_SECONDS / self._seconds_per_photo)))
+        if ended:  # the last photos are shared out evenly among the models
             size = max(1, min(size, len(waiting) // max(len(self._models), 1)))
         items: list[Item] = []
-        held = 0
+        total = 0
         while waiting and len(items) < size:
-            held += waiting[0].size or 0  # of a list nobody knows; what is too much is postponed
-            if items and held > MOST_BYTES:
+            total += (
+                waiting[0].size or 0
+            )  # sizes of a list are unknown; what is too much is postponed by `read`
+            if items and total > MAX_BATCH_BYTES:
                 break
             items.append(waiting.popleft())
-        return Parcel(tuple(items)) if items else None
+        return Batch(tuple(items)) if items else None
 
-    def _send(self, parcel: Parcel, model: Model) -> None:
+    def _send(self, batch: Batch, model: ModelHandle) -> None:
         options = self._options
-        photos = self._read.remote(parcel.items, options.exif, options.truncated)
+        photos = self._read.remote(batch.items, options.exif, options.truncated)
         restored = model.actor.restore.remote(photos)
         number = next(self._numbers)
-        model.parcels.add(number)
-        model.alone = parcel.alone
-        self._under_way[self._write.remote(restored, self._target, options.quality)] = (number, parcel, model)
+        model.batches.add(number)
+        model.isolated = batch.isolated
+        self._in_flight[self._write.remote(restored, self._target, options.quality)] = (number, batch, model)
 
-    def _arrived(self) -> Iterator[Outcome]:
-        """What has come back by now, or soon does."""
-        if not self._under_way:
-            time.sleep(SECONDS_BETWEEN_LOOKS / 10)
+    def _collect(self) -> Iterator[FinishedPhoto]:
+        """Wait at most POLL_SECONDS for a batch to come back, and yield the photos of those that have."""
+        if not self._in_flight:
+            time.sleep(POLL_SECONDS / 10)
             return
-        ray.wait(list(self._under_way), timeout=SECONDS_BETWEEN_LOOKS)
-        done, _ = ray.wait(list(self._under_way), num_returns=len(self._under_way), timeout=0)
+        ray.wait(list(self._in_flight), timeout=POLL_SECONDS)
+        done, _ = ray.wait(list(self._in_flight), num_returns=len(self._in_flight), timeout=0)
         for reference in done:
-            number, parcel, model = self._under_way.pop(reference)
-            model.parcels.discard(number)
-            model.alone = False
+            number, batch, model = self._in_flight.pop(reference)
+            model.batches.discard(number)
+            model.isolated = False
             try:
                 photos = ray.get(reference)
             except ray.exceptions.RayError as error:
-                yield from self._lost(parcel, model, error)
+                yield from self._handle_loss(batch, model, error)
                 continue
-            self._learn(photos)
+            self._update_seconds_per_photo(photos)
             for photo in photos:
                 if photo.unreachable:
-                    raise UserError(f"{photo.reason}; what is written stays, and the same command goes on")
+                    raise UserError(
+                        f"{photo.reason}; what is written stays, and the same command continues from there"
+                    )
                 if photo.postponed:
-                    self._again.append(Parcel((photo.item,)))
+                    self._retries.append(Batch((photo.item,)))
                 else:
-                    yield Outcome(photo, 1 + parcel.lost)
+                    yield FinishedPhoto(photo, 1 + batch.losses)
 
-    def _learn(self, photos: Sequence[Photo]) -> None:
-        """How long a photo takes, from those that came last."""
+    def _update_seconds_per_photo(self, photos: Sequence[Photo]) -> None:
+        """Move the running mean of the time of one photo towards that of a finished batch."""
         seconds = sum(p.seconds_read + p.seconds_restore + p.seconds_write for p in photos) / len(photos)
-        self._seconds_of_a_photo += 0.3 * (seconds - self._seconds_of_a_photo)
+        self._seconds_per_photo += 0.3 * (seconds - self._seconds_per_photo)
 
-    def _lost(self, parcel: Parcel, model: Model, error: Exception) -> Iterator[Outcome]:
-        """A process died under a parcel: try it again, or give its photo up."""
+    def _handle_loss(self, batch: Batch, model: ModelHandle, error: Exception) -> Iterator[FinishedPhoto]:
+        """Queue the retry of a batch whose process died, or yield its photo as failed after the last retry."""
         if isinstance(error, ray.exceptions.RayTaskError) and not isinstance(
             error.cause, ray.exceptions.RayError
         ):
-            raise error  # a fault of this program
+            raise error  # a bug of this program
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
         if isinstance(cause, ray.exceptions.ActorDiedError | ray.exceptions.ActorUnavailableError):
-            self._models.lost(model)
-        parcel = replace(parcel, lost=parcel.lost + 1)
-        if parcel.alone and not is_the_nodes_doing(cause):
-            parcel = replace(parcel, deaths=parcel.deaths + 1)
-        if parcel.deaths >= self._options.attempts or parcel.lost >= MOST_LOST:
+            self._models.discard(model)
+        batch = replace(batch, losses=batch.losses + 1)
+        if batch.isolated and not is_node_failure(cause):
+            batch = replace(batch, deaths=batch.deaths + 1)
+        if batch.deaths >= self._options.attempts or batch.losses >= MAX_LOSSES:
             reason = (
-                f"the process that was to restore it died {parcel.deaths or parcel.lost} times ({why(cause)})"
+                f"the process that was to restore it died {batch.deaths or batch.losses} times "
+                f"({cause_of_death(cause)})"
             )
-            yield Outcome(Photo(item=parcel.items[0], reason=reason), parcel.lost)
-        elif len(parcel.items) == 1:
-            self._again.append(replace(parcel, alone=True))
+            yield FinishedPhoto(Photo(item=batch.items[0], reason=reason), batch.losses)
+        elif len(batch.items) == 1:
+            self._retries.append(replace(batch, isolated=True))
         else:
-            size = -(-len(parcel.items) // PIECES)
-            starts = range(0, len(parcel.items), size)
-            self._again.extend(replace(parcel, items=parcel.items[i : i + size]) for i in starts)
+            size = -(-len(batch.items) // RETRY_PIECES)
+            starts = range(0, len(batch.items), size)
+            self._retries.extend(replace(batch, items=batch.items[i : i + size]) for i in starts)
 
 
-def is_the_nodes_doing(error: BaseException | None) -> bool:
-    """Whether a process is gone because its node is, or data because where it lay is."""
-    gone = (
+def is_node_failure(error: BaseException | None) -> bool:
+    """Whether a process died because its node did, or data is lost because the node that held it died."""
+    failures = (
         ray.exceptions.NodeDiedError,
         ray.exceptions.ObjectLostError,
         ray.exceptions.ActorUnavailableError,
     )
-    # Of an actor that died with its node Ray says so in words alone.
-    return isinstance(error, gone) or "its node has died" in str(error)
+    # For an actor that died with its node, only the text of Ray's error says so.
+    return isinstance(error, failures) or "its node has died" in str(error)
 
 
-def why(error: BaseException | None) -> str:
-    """The kind of a death, for a person."""
+def cause_of_death(error: BaseException | None) -> str:
+    """Cause of a process's death, for a person."""
     if isinstance(error, ray.exceptions.OutOfMemoryError) or "low on memory" in str(error):
         return "memory ran out"
     return "killed or crashed"

@@ -1,4 +1,4 @@
-"""What an output's results depend on: written down, so that no run ever mixes others among them."""
+"""The record of the settings that an output's results depend on, so that no run mixes in results of others."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ FILE = "settings.json"
 
 @dataclass(frozen=True)
 class Record:
-    """The settings of a run that its results depend on, and where the keys of its inputs begin."""
+    """The settings of a run that its results depend on, and the folder that its keys are relative to."""
 
     settings: dict[str, Any]
 
     @classmethod
-    def of(cls, options: RestoreOptions, weights: FetchedWeights, root: str | None) -> Self:
-        """That of a run. root: the folder that keys are relative to; None where they are whole URIs."""
-        return cls({"input": root, **options.of_results(weights.sha256)})
+    def from_options(cls, options: RestoreOptions, weights: FetchedWeights, root: str | None) -> Self:
+        """Make the record of a run. root: the folder that keys are relative to; None where keys are whole URIs."""
+        return cls({"input": root, **options.result_settings(weights.sha256)})
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that stand for the settings."""
+        """16 hexadecimal digits, the start of the settings' SHA-256."""
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
     def read(cls, folder: str) -> Self | None:
-        """The one in an output's `_diffuir`; None where there is none."""
+        """Read the record in an output's `_diffuir`; None where there is none."""
         uri = storage.join(folder, FILE)
         try:
             return cls(dict(json.loads(storage.read_bytes(uri))))
@@ -45,23 +45,23 @@ class Record:
             raise UserError(f"{uri} is damaged ({error}): restore into another OUT, or --restart") from error
 
     def write(self, folder: str) -> None:
-        """Write it down."""
+        """Write it into an output's `_diffuir`."""
         storage.write_bytes(storage.join(folder, FILE), json.dumps(self.settings, indent=1).encode())
 
     def check(self, found: Record, output: str) -> None:
-        """Raise `UserError` where `found`, of what is in `output`, differs: with each difference named."""
+        """Raise `UserError` that names each difference where `found`, the record of `output`, is another."""
         names = sorted(self.settings.keys() | found.settings.keys())
         differences = [
             f"{name} was {_shown(found.settings.get(name))} and is {_shown(self.settings.get(name))}"
             for name in names
             if found.settings.get(name) != self.settings.get(name)
-            # What was restored so far stays as it is, and what failed may be retried.
+            # Photos restored so far stay as they are, and truncated ones that failed may be retried.
             and (name, self.settings.get(name)) != ("truncated", True)
         ]
         if differences:
             raise UserError(
                 f"{output} holds results of other settings ({', '.join(differences)}): "
-                "restore into another OUT, or begin anew with --restart"
+                "restore into another OUT, or replace them with --restart"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves for people: `report.json`, and `report.html`, which needs no other file."""
+"""The report of a run: `report.json`, and `report.html`, which needs no other file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffuir_core.imaging import Pixels, decode
 from .. import storage
 from ..text import one_line
 from .inputs import Inputs, Item
-from .ledger import Ledger, Row, from_text
+from .ledger import Ledger, LedgerRow, from_text
 from .names import REPORT_FILE
 from .record import Record
 from .stages import read_input
@@ -27,24 +27,25 @@ from .summary import Summary
 
 HTML_FILE = "report.html"
 BINS = 60
-"""Of the throughput over time."""
+"""Equal spans of the run for which the throughput is given."""
 SLOWEST, FAILED, GALLERY = 10, 200, 8
+"""Most photos that are listed as slowest, listed as failed, and shown before and after."""
 SIDE = 360
-"""Largest side of a picture of the gallery, in pixels."""
+"""Largest side of a picture of the gallery, pixels."""
 TEMPLATE = Path(__file__).parent / "report.html.jinja"
 
 
 def write_report(
     folder: str, inputs: Inputs, ledger: Ledger, summary: Summary, record: Record, began: int
 ) -> None:
-    """Write both files into `folder`; began: when the run did, as `ledger.now` says it."""
+    """Write both files into `folder`; began: start of the run, as `ledger.now` returned it."""
     figures = report(inputs, ledger, summary, record, began)
     storage.write_bytes(storage.join(folder, REPORT_FILE), json.dumps(figures, indent=1).encode())
     storage.write_bytes(storage.join(folder, HTML_FILE), page(figures, gallery(inputs, ledger)).encode())
 
 
 def report(inputs: Inputs, ledger: Ledger, summary: Summary, record: Record, began: int) -> dict[str, Any]:
-    """The figures: of this run, and of the whole output with what earlier runs made of it."""
+    """Return the figures of this run, and of the whole output with the results of earlier runs."""
     bins = ledger.throughput(began, BINS)
     return {
         "input": inputs.source,
@@ -70,14 +71,14 @@ def report(inputs: Inputs, ledger: Ledger, summary: Summary, record: Record, beg
             "failed": ledger.count("failed"),
             **{name: round(value, 3) for name, value in ledger.totals().items()},
         },
-        "slowest": [_shown(row) for row in ledger.slowest(SLOWEST)],
-        "failed": [_shown(row) for row in ledger.failures(FAILED)],
+        "slowest": [_row_figures(row) for row in ledger.slowest(SLOWEST)],
+        "failed": [_row_figures(row) for row in ledger.failures(FAILED)],
     }
 
 
 def gallery(inputs: Inputs, ledger: Ledger) -> list[dict[str, str]]:
-    """Some photos before and after, as data: URIs; those that can't be shown any more are left out."""
-    shown = []
+    """Return a sample of photos before and after, as data: URIs, without those that can't be read any more."""
+    pictures = []
     for row in ledger.sample(GALLERY):
         source = Item(row.key, from_text(row.source), "", None, row.source_bytes, None, row.offset)
         try:
@@ -85,21 +86,21 @@ def gallery(inputs: Inputs, ledger: Ledger) -> list[dict[str, str]]:
             after = decode(storage.read_bytes(storage.join(inputs.target, from_text(row.target)))).pixels
         except UserError:
             continue
-        shown.append(
-            {"key": one_line(from_text(row.key)), "before": _picture(before), "after": _picture(after)}
+        pictures.append(
+            {"key": one_line(from_text(row.key)), "before": _data_uri(before), "after": _data_uri(after)}
         )
-    return shown
+    return pictures
 
 
 def page(figures: dict[str, Any], pictures: list[dict[str, str]]) -> str:
-    """The report as HTML; every name in it is escaped."""
+    """Return the report as HTML, with every name escaped."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    peak = max((one["photos"] for one in figures["run"]["throughput"]), default=0)
+    peak = max((span["photos"] for span in figures["run"]["throughput"]), default=0)
     return template.render(figures | {"pictures": pictures, "peak": peak, "bins": BINS, "listed": FAILED})
 
 
-def _shown(row: Row) -> dict[str, Any]:
+def _row_figures(row: LedgerRow) -> dict[str, Any]:
     return {
         "key": one_line(from_text(row.key)),
         "reason": row.reason,
@@ -117,7 +118,7 @@ def _shown(row: Row) -> dict[str, Any]:
     }
 
 
-def _picture(pixels: Pixels) -> str:
+def _data_uri(pixels: Pixels) -> str:
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((SIDE, SIDE))
     file = io.BytesIO()

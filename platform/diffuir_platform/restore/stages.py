@@ -1,7 +1,7 @@
-"""What is done to the photos of a parcel: read and decode, restore, encode and write.
+"""The three stages of a batch of photos: read and decode, restore, encode and write.
 
-Plain functions of photos, which know nothing of where they run. What fails is that photo's, with its reason; what
-a store does not give at once is asked for again.
+Plain functions of photos that know nothing of where they run. A photo that fails keeps the reason and does not
+affect the others; requests to a busy store are retried.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ from ..inference import RestoresPixels, restore_each, with_restored
 from ..storage import retry
 from .inputs import Item
 
-PARCEL_PIXELS = 2**24
-"""Decoded pixels after which a parcel takes no more photos: 48 MiB, and what the last one has."""
+BATCH_PIXELS = 2**24
+"""Decoded pixels after which a batch takes no more photos: 48 MiB, plus the size of the last photo."""
 
-OF_THE_STORE = (storage.Busy, storage.StoreError)
-"""What is asked again: many nodes are at work, and one of them may find the store away for a while."""
+RETRIED = (storage.Busy, storage.StoreError)
+"""Errors of the store that are retried. StoreError too: with many nodes at work, one may not reach the store for a
+while."""
 
 
 @dataclass(kw_only=True)
 class Photo:
-    """One input on its way through the stages, which fill it in; at the end it has a reason or a hash."""
+    """One input on its way through the stages, which fill in its fields; at the end it has a reason or a hash."""
 
     item: Item
     image: Image | None = None
     reason: str | None = None
     """Why it failed, one sentence."""
     postponed: bool = False
-    """Its parcel had pixels enough without it: to be tried in another."""
+    """Whether its batch had enough pixels without it, so that it goes into another."""
     unreachable: bool = False
-    """The store as a whole did not answer, which says nothing of this photo; the reason says more."""
+    """Whether the store as a whole did not answer, which is not the photo's fault; the reason says more."""
     notes: str = ""
     format: str | None = None
     width: int | None = None
@@ -59,16 +60,16 @@ class Photo:
 
 
 def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool) -> list[Photo]:
-    """The decoded photos of a parcel, each with its image, or with the reason why there is none."""
+    """Read and decode the photos of a batch; each returned photo has its image, or the reason why it has none."""
     photos = [Photo(item=item) for item in items]
     pixels = 0
     for photo in photos:
-        if pixels >= PARCEL_PIXELS:
+        if pixels >= BATCH_PIXELS:
             photo.postponed = True
             continue
         began = time.perf_counter()
         try:
-            data = retry(partial(read_input, photo.item), OF_THE_STORE)
+            data = retry(partial(read_input, photo.item), RETRIED)
             photo.image = decode(data, exif=exif, truncated=truncated)
             photo.height, photo.width = photo.image.pixels.shape[:2]
             photo.format = photo.image.format
@@ -82,7 +83,7 @@ def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool) -> list[Photo
 
 
 def restore(photos: list[Photo], restorer: RestoresPixels) -> list[Photo]:
-    """The same photos with restored pixels; of one that the restorer fails on, the reason."""
+    """Restore the pixels of decoded photos in place; a photo that the restorer fails on gets the reason."""
     began = time.perf_counter()
     decoded = [(photo, photo.image) for photo in photos if photo.image is not None]
     results = restore_each(restorer, [image.pixels for _, image in decoded])
@@ -97,7 +98,7 @@ def restore(photos: list[Photo], restorer: RestoresPixels) -> list[Photo]:
 
 
 def write(photos: list[Photo], folder: str, quality: int) -> list[Photo]:
-    """Write each result below the URI `folder`, at once and as a whole; the same photos without their pixels."""
+    """Encode each photo and write it below the URI `folder`, atomically; returns them without pixels."""
     for photo in photos:
         began = time.perf_counter()
         image, photo.image = photo.image, None
@@ -105,7 +106,7 @@ def write(photos: list[Photo], folder: str, quality: int) -> list[Photo]:
             continue
         try:
             data = encode(image, photo.item.format, quality)
-            retry(partial(storage.write_bytes, f"{folder}/{photo.item.target}", data), OF_THE_STORE)
+            retry(partial(storage.write_bytes, f"{folder}/{photo.item.target}", data), RETRIED)
             photo.bytes, photo.sha256 = len(data), hashlib.sha256(data).hexdigest()
             photo.notes = "; ".join(image.notes)
         except storage.StoreError as error:
@@ -117,7 +118,7 @@ def write(photos: list[Photo], folder: str, quality: int) -> list[Photo]:
 
 
 def read_input(item: Item) -> bytes:
-    """An input's bytes; raises ImageError for what is no file of an allowed size, and UserError."""
+    """Return an input's bytes; raises `ImageError` over the size limit, `UserError` where it can't be read."""
     if item.size is None:
         check_bytes(storage.entry(item.source).size, DEFAULT_LIMITS)
         return storage.read_bytes(item.source)

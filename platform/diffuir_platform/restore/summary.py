@@ -1,4 +1,4 @@
-"""What came of a run."""
+"""The summary of a run: counts, failures and notes."""
 
 from __future__ import annotations
 
@@ -6,48 +6,52 @@ import time
 from dataclasses import dataclass, field
 
 from ..text import counted, one_line
-from .ledger import Row, from_text
+from .ledger import LedgerRow, from_text
 from .stages import Photo
 
 NAMED_AT_MOST = 1000
-"""Failures and notes kept by name, so that a summary does not grow with the number of photos."""
+"""Most failures, and most notes, that are kept by name, so that a summary stays small."""
 
 
 @dataclass
 class Summary:
-    """Counts and reasons of one run, built up as its photos are finished."""
+    """Counts, failures and notes of one run, updated as its photos finish."""
 
     target: str
+    """OUT, as the user named it."""
     ignored: int = 0
+    """Other files of IN that are not inputs."""
     done: int = 0
+    """Photos restored by this run."""
     skipped: int = 0
-    """Done by an earlier run."""
+    """Photos that an earlier run had done."""
     failures: int = 0
+    """Photos that failed in this run or in an earlier one."""
     failed_before: int = 0
-    """Of the failures, those of an earlier run, which were not tried again."""
+    """Photos among `failures` that failed in an earlier run and were not retried."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Key to reason, the first NAMED_AT_MOST of them."""
+    """Key -> reason, of the first NAMED_AT_MOST failures."""
     noted: dict[str, str] = field(default_factory=dict)
-    """Key to note, the first NAMED_AT_MOST of them."""
+    """Key -> notes, of the first NAMED_AT_MOST photos that have any."""
     precisions: set[str] = field(default_factory=set)
-    """What the models ran in, one and the same unless machines differ."""
+    """Precisions that the models ran in: one, unless machines differ."""
     pixels: int = 0
-    """Restored."""
+    """Pixels restored."""
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
 
-    def add(self, row: Row) -> None:
-        """Count one photo that was finished now."""
+    def add(self, row: LedgerRow) -> None:
+        """Count a photo that this run finished."""
         pixels = (row.width or 0) * (row.height or 0)
         self._count(from_text(row.key), row.reason, row.notes, row.precision, pixels)
 
     def add_photo(self, photo: Photo) -> None:
-        """Count one photo of which no ledger is kept."""
+        """Count a photo that has no row of a ledger."""
         pixels = (photo.width or 0) * (photo.height or 0)
         self._count(photo.item.key, photo.reason, photo.notes, photo.precision, pixels)
 
-    def skip(self, row: Row) -> None:
-        """Count one photo that an earlier run finished."""
+    def skip(self, row: LedgerRow) -> None:
+        """Count a photo that an earlier run finished."""
         if row.status == "done":
             self.skipped += 1
         else:
@@ -60,16 +64,16 @@ class Summary:
 
     @property
     def finished(self) -> int:
-        """Photos of which it is known what came of them."""
+        """Photos that are done, skipped or failed."""
         return self.done + self.skipped + self.failures
 
     @property
     def exit_code(self) -> int:
-        """0: all done; 1: some failed."""
+        """0 where all photos are done, 1 where some failed."""
         return 1 if self.failures else 0
 
     def lines(self) -> list[str]:
-        """The summary as a person reads it, a line each."""
+        """Return the summary as lines for a person."""
         rate = f", {self.done / self.seconds:.2f} images/s" if self.done and self.seconds else ""
         how = f", {' and '.join(sorted(self.precisions))}" if self.precisions else ""
         total = counted(self.finished - self.skipped, "photo")

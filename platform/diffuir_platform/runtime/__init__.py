@@ -1,4 +1,4 @@
-"""A Ray to run on, jobs submitted to a cluster, and all that reaches into private parts of Ray and uvicorn."""
+"""A Ray to run on, jobs submitted to a cluster, and every use of private parts of Ray and uvicorn."""
 
 from .session import (
     WORKER_ENVIRONMENT,

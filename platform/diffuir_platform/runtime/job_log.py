@@ -1,4 +1,4 @@
-"""A job's log on this terminal, from its first line to its end, and the exit code of what ran."""
+"""A job's log on this terminal, from its first line to its last, and the job's exit code."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 
 from diffuir_core import UserError
 
-SECONDS_WITHOUT_THE_SERVER = 300
-"""How long a lost connection is tried again before this process gives up; the job does not notice."""
+SECONDS_TO_RECONNECT = 300
+"""Longest time to retry a lost connection, seconds; the job does not notice it."""
 SECONDS_BETWEEN_ATTEMPTS = 2.0
-ATTEMPTS_AT_THE_REST = 3
-"""Of reading the end of the log of a job that has ended."""
+"""Pause between two attempts, seconds."""
+LAST_READS = 3
+"""Attempts to read the rest of the log once the job has ended."""
 
 
 def follow(client: Any, submission_id: str, address: str) -> Any:
-    """Print the log of a job until its end, lines that name an error on stderr; the job's details then.
+    """Print the log of a job until it ends, with error lines on stderr, and return the job's details.
 
-    client: Ray's `JobSubmissionClient` of the job server at `address`. A connection that is lost is made again,
-    and no line is printed twice. Raises `UserError` where the server stays away or has forgotten the job.
+    client: Ray's `JobSubmissionClient` of the job server at `address`. A lost connection is made again, and no
+    line is printed twice. Raises `UserError` where the server stays away or no longer knows the job.
     """
     import aiohttp
     import requests
@@ -39,22 +40,22 @@ def follow(client: Any, submission_id: str, address: str) -> Any:
         except lost as error:
             if "does not exist" in str(error):
                 raise UserError(
-                    f"the cluster at {address} does not know {submission_id} any more, as after a restart of its "
-                    "head: the same command goes on with the run"
+                    f"the cluster at {address} no longer knows {submission_id}, perhaps because its head was "
+                    "restarted: run the same command again to go on"
                 ) from error
             if away_since is None:
                 away_since = time.monotonic()
-                print(f"{address} does not answer: trying again", file=sys.stderr, flush=True)
-            if time.monotonic() - away_since > SECONDS_WITHOUT_THE_SERVER:
+                print(f"{address} does not answer: retrying", file=sys.stderr, flush=True)
+            if time.monotonic() - away_since > SECONDS_TO_RECONNECT:
                 raise UserError(
-                    f"{address} does not answer any more; {submission_id} may go on: the same command follows "
-                    "it again"
+                    f"{address} has stopped answering, and {submission_id} may still be running: run the same "
+                    "command again to follow it"
                 ) from error
             breaks = 0
         else:
             away_since = None
-            # The log of a job whose node is gone can't be had.
-            if details.status.is_terminal() and (breaks == 0 or breaks >= ATTEMPTS_AT_THE_REST):
+            # The log of a job whose node is gone can't be read.
+            if details.status.is_terminal() and (breaks == 0 or breaks >= LAST_READS):
                 log.end()
                 return details
         time.sleep(SECONDS_BETWEEN_ATTEMPTS)
@@ -66,14 +67,14 @@ async def _tail(client: Any, submission_id: str, log: _Log) -> None:
         async for text in client.tail_job_logs(submission_id):
             log.add(text)
     finally:
-        # A Ctrl-C cancels this task, of which aiohttp may make a connection that was lost.
+        # Ctrl-C cancels this task, and aiohttp may turn that into an error of a lost connection.
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise KeyboardInterrupt
 
 
 class _Log:
-    """Whole lines, each printed once however often the log comes from its beginning."""
+    """Prints whole lines, each once, however often the log is read from its beginning."""
 
     def __init__(self) -> None:
         self._printed = 0
@@ -81,7 +82,7 @@ class _Log:
         self._rest = ""
 
     def begin(self) -> None:
-        """The log is about to come from its beginning."""
+        """Expect the log from its beginning."""
         self._received, self._rest = 0, ""
 
     def add(self, text: str) -> None:
@@ -100,7 +101,7 @@ class _Log:
 
 
 def exit_code(details: Any, submission_id: str) -> int:
-    """Of the command that ran as the job: its own 0, 1 or 2, and 1 where it was stopped or killed.
+    """The exit code of the command that ran as the job: its own 0, 1 or 2, and 1 where it was stopped or killed.
 
     Raises `UserError` for a job that did not start.
     """
@@ -112,10 +113,10 @@ def exit_code(details: Any, submission_id: str) -> int:
     if code in (1, 2):
         return int(code)
     if details.status == JobStatus.STOPPED:
-        print(f"{submission_id} was stopped: the same command goes on", file=sys.stderr)
+        print(f"{submission_id} was stopped: run the same command again to go on", file=sys.stderr)
         return 1
     reason = " ".join(str(details.message).split())[:300]
     if details.driver_node_id is None:
         raise UserError(f"{submission_id} did not start ({reason}): see the cluster's dashboard")
-    print(f"{submission_id} was cut off ({reason}): the same command goes on", file=sys.stderr)
+    print(f"{submission_id} was cut off ({reason}): run the same command again to go on", file=sys.stderr)
     return 1

@@ -1,4 +1,4 @@
-"""The models that an endpoint has, looked up once, when it is started."""
+"""The models of an endpoint, looked up once when it starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BYTES_OF_A_PARAMETER = 4
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model: where its weights lie, None for those that ship, and what they are."""
+    """One model. uri: its weights; None for the shipped ones. sha256: digest of the weights' file."""
 
     uri: str | None
     sha256: str
@@ -25,17 +25,17 @@ class ModelEntry:
     parameters: int
 
     @property
-    def cost(self) -> float:
-        """GFLOP of a pass over 256x256."""
+    def gflop_256(self) -> float:
+        """GFLOP of one pass over 256x256 pixels."""
         return variant(self.variant).gflop_256
 
 
 class Catalogue(Mapping[str, ModelEntry]):
-    """Name -> entry. at_once: how many of them a process may hold, which is known to fit whichever they are."""
+    """Name -> entry. models_in_memory: how many models a replica may hold, whichever they are."""
 
-    def __init__(self, entries: Mapping[str, ModelEntry], at_once: int) -> None:
+    def __init__(self, entries: Mapping[str, ModelEntry], models_in_memory: int) -> None:
         self._entries = dict(entries)
-        self.at_once = at_once
+        self.models_in_memory = models_in_memory
 
     def __getitem__(self, name: str) -> ModelEntry:
         return self._entries[name]
@@ -48,10 +48,10 @@ class Catalogue(Mapping[str, ModelEntry]):
 
     @classmethod
     def of(cls, settings: ServeSettings) -> Catalogue:
-        """Every model of the settings, fetched and checked; raises `UserError` for one that can't be used.
+        """Fetch and check every model of the settings; raises `UserError` for one that can't be used.
 
-        An alias of the registry becomes the version that it names now, so that all processes have the same:
-        another one is served when the endpoint is started anew.
+        An alias of the registry becomes the version that it names now, so that all processes have the same one; a
+        new version is served after a restart of the endpoint.
         """
         entries = {name: _entry(named) for name, named in settings.models.items()}
         largest = max(entry.parameters for entry in entries.values()) * BYTES_OF_A_PARAMETER

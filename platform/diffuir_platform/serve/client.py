@@ -1,4 +1,4 @@
-"""A client of the endpoint, for programs in Python.
+"""Python client of the endpoint.
 
 client = Client("http://127.0.0.1:8000")
 restored = client.restore("rainy.jpg", steps=3)
@@ -21,11 +21,15 @@ from urllib3.util import Retry
 
 from diffuir_core import UserError
 
-SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_BETWEEN_POLLS = 2.0
+"""Interval at which `Client.wait` asks for the state of a job, seconds."""
 
 
-class ServerProblem(UserError):  # noqa: N818 - RFC 9457 calls it so
-    """The server's own sentence. status: of HTTP. kind: the last word of its type. request_id: of its log."""
+class ServerProblem(UserError):  # noqa: N818 - the name in RFC 9457
+    """An error that the server reports; the message is its `detail`.
+
+    status: HTTP status. kind: last word of the problem's type. request_id: id of the request in the server's log.
+    """
 
     def __init__(self, status: int, kind: str, detail: str, request_id: str) -> None:
         super().__init__(detail)
@@ -36,7 +40,7 @@ class ServerProblem(UserError):  # noqa: N818 - RFC 9457 calls it so
 
 @dataclass(frozen=True)
 class RestoredPhoto:
-    """A restored photo's file, its media type, and the headers that tell how it came about."""
+    """The file of a restored photo, its media type, and the response headers that describe the restore."""
 
     data: bytes
     media_type: str
@@ -44,11 +48,11 @@ class RestoredPhoto:
 
 
 class Client:
-    """Of the server at `url`.
+    """A client of the server at `url`.
 
-    key: an API key; None for DIFFUIR_API_KEY of the environment, where there is one. retries: how often a server
-    that has no room is asked again, after the seconds that it names. timeout: seconds that an answer may take.
-    Raises `UserError` for a URL or a key that can't be used.
+    key: an API key; None for the environment's DIFFUIR_API_KEY, if it is set. retries: how often a request is sent
+    again to a server that is busy, after the seconds that it names. timeout: longest wait for a response, seconds.
+    Raises `UserError` for a malformed URL or key.
     """
 
     def __init__(
@@ -61,7 +65,9 @@ class Client:
         self._url = _checked_url(url)
         self._timeout = timeout
         self._session = requests.Session()
-        # What names a Retry-After, and what was never sent; no answer that does not come, which may be under way.
+        # Retries responses with Retry-After and requests that were never sent, but no request that was sent and
+        # got
+        # no response: it may still be under way.
         retry = Retry(
             total=retries, read=False, allowed_methods=None, backoff_factor=0.5, raise_on_status=False
         )
@@ -71,58 +77,58 @@ class Client:
         if key:
             if not (key.isascii() and key.isprintable()):
                 raise UserError(
-                    "the API key holds what no header can: give it without line breaks and accents"
+                    "the API key holds characters that a header can't: give it without line breaks and accents"
                 )
             self._session.headers["Authorization"] = f"Bearer {key}"
 
     def restore(
         self, photo: bytes | bytearray | memoryview | str | os.PathLike[str], **parameters: Any
     ) -> RestoredPhoto:
-        """Restore a photo, its bytes or its file; parameters: those of POST /v1/restore.
+        """Restore a photo, given as its bytes or its path; parameters: those of POST /v1/restore.
 
-        Raises `ServerProblem` with what the server says, and `UserError` where the file can't be read or no server
-        answers.
+        Raises `ServerProblem` for an error of the server, and `UserError` where the file can't be read or no
+        server answers.
         """
         data = _read(photo) if isinstance(photo, str | os.PathLike) else bytes(memoryview(photo))
-        answer = self._ask("POST", "/v1/restore", params=_query(parameters), data=data)
-        if "Diffuir-Model" not in answer.headers:
-            raise self._stranger(answer)
-        return RestoredPhoto(answer.content, answer.headers["Content-Type"], answer.headers)
+        response = self._request("POST", "/v1/restore", params=_query(parameters), data=data)
+        if "Diffuir-Model" not in response.headers:
+            raise self._unknown_server(response)
+        return RestoredPhoto(response.content, response.headers["Content-Type"], response.headers)
 
     def models(self) -> list[dict[str, Any]]:
         """The models that a request may name."""
-        return self._told("GET", "/v1/models", "models")["models"]
+        return self._request_json("GET", "/v1/models", "models")["models"]
 
     def submit(self, source: str | list[str], target: str, **parameters: Any) -> str:
-        """Begin a job, and return its id; parameters: those of POST /v1/jobs."""
+        """Start a job and return its id; parameters: those of POST /v1/jobs."""
         body = {"source": source, "target": target, **parameters}
-        return self._told("POST", "/v1/jobs", "id", json=body)["id"]
+        return self._request_json("POST", "/v1/jobs", "id", json=body)["id"]
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """How a job stands."""
-        return self._told("GET", f"/v1/jobs/{quote(job_id, safe='')}", "status")
+        """The state of a job, as GET /v1/jobs/{id} returns it."""
+        return self._request_json("GET", f"/v1/jobs/{quote(job_id, safe='')}", "status")
 
     def cancel(self, job_id: str) -> dict[str, Any]:
-        """Stop a job."""
-        return self._told("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", "status")
+        """Stop a job and return its state."""
+        return self._request_json("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", "status")
 
     def wait(self, job_id: str) -> dict[str, Any]:
-        """How a job stands at its end."""
+        """Wait until a job ends and return its state."""
         while (job := self.job(job_id))["status"] in ("pending", "running"):
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(SECONDS_BETWEEN_POLLS)
         return job
 
-    def _told(self, method: str, path: str, wanted: str, **more: Any) -> dict[str, Any]:
-        """An answer in JSON, which has `wanted`."""
-        answer = self._ask(method, path, **more)
-        told = _json(answer)
-        if wanted not in told:
-            raise self._stranger(answer)
-        return told
+    def _request_json(self, method: str, path: str, required: str, **more: Any) -> dict[str, Any]:
+        """The JSON object of a response, which has to have the key `required`."""
+        response = self._request(method, path, **more)
+        found = _json(response)
+        if required not in found:
+            raise self._unknown_server(response)
+        return found
 
-    def _ask(self, method: str, path: str, **more: Any) -> requests.Response:
+    def _request(self, method: str, path: str, **more: Any) -> requests.Response:
         try:
-            answer = self._session.request(method, self._url + path, timeout=self._timeout, **more)
+            response = self._session.request(method, self._url + path, timeout=self._timeout, **more)
         except requests.ReadTimeout as error:
             raise UserError(
                 f"{self._url} did not answer within {self._timeout:g} s: give the client a longer timeout"
@@ -130,27 +136,29 @@ class Client:
         except requests.RequestException as error:
             reason = type(error).__name__
             raise UserError(f"no server answers at {self._url} ({reason}): check its address") from error
-        if answer.ok:
-            return answer
-        problem = _json(answer)
+        if response.ok:
+            return response
+        problem = _json(response)
         if not {"type", "detail", "request_id"} <= set(problem):
-            raise self._stranger(answer)
+            raise self._unknown_server(response)
         kind = str(problem["type"]).rpartition(":")[2]
-        raise ServerProblem(answer.status_code, kind, problem["detail"], problem["request_id"])
+        raise ServerProblem(response.status_code, kind, problem["detail"], problem["request_id"])
 
-    def _stranger(self, answer: requests.Response) -> ServerProblem:
-        detail = f"{self._url} answers {answer.status_code} and is no endpoint of DiffUIR: check its address"
-        return ServerProblem(answer.status_code, "unknown", detail, "")
+    def _unknown_server(self, response: requests.Response) -> ServerProblem:
+        detail = (
+            f"{self._url} answers {response.status_code} and is no endpoint of DiffUIR: check its address"
+        )
+        return ServerProblem(response.status_code, "unknown", detail, "")
 
 
 def _checked_url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        is_one = False
-    if not is_one:
-        raise UserError(f"{url!r} is no server's address: give one like http://127.0.0.1:8000")
+        is_valid = False
+    if not is_valid:
+        raise UserError(f"{url!r} is not the URL of a server: give one like http://127.0.0.1:8000")
     return url.rstrip("/")
 
 
@@ -164,17 +172,17 @@ def _read(photo: str | os.PathLike[str]) -> bytes:
         ) from error
 
 
-def _json(answer: requests.Response) -> dict[str, Any]:
-    """An object in JSON; nothing where it is none."""
+def _json(response: requests.Response) -> dict[str, Any]:
+    """The JSON object in a response's body; empty where it is none."""
     try:
-        told = answer.json()
+        found = response.json()
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _query(parameters: dict[str, Any]) -> dict[str, Any]:
-    """As a query has them: true and false in JSON's words."""
+    """Parameters as a query: booleans as true and false, without those that are None."""
     return {
         name: str(value).lower() if isinstance(value, bool) else value
         for name, value in parameters.items()

@@ -1,41 +1,65 @@
-"""Every error of the API in one shape: application/problem+json (RFC 9457) with the request's id."""
+"""Errors of the API, all in one shape: application/problem+json (RFC 9457) with the request's id."""
 
 from __future__ import annotations
 
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from diffuir_core.imaging import ImageError, TooLargeError, UnknownFormatError
 
 TITLES = {
-    400: "The request is malformed",
-    401: "An API key is needed",
-    403: "That is not allowed here",
-    404: "There is no such thing",
-    405: "That method is not for this",
-    408: "The body did not arrive in time",
-    413: "That is too large",
-    415: "That is no photo",
-    422: "That can't be restored",
-    429: "Too many requests of this key",
-    431: "The head of the request is too long",
-    500: "The restore failed",
-    503: "There is no room at present",
-    504: "It took too long",
+    400: "Malformed request",
+    401: "API key required",
+    403: "Forbidden",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "Upload timed out",
+    413: "Too large",
+    415: "Unsupported image format",
+    422: "Invalid photo or parameter",
+    429: "Rate limit exceeded",
+    431: "Request head too large",
+    500: "Internal error",
+    503: "Service unavailable",
+    504: "Restore timed out",
 }
 
-OF_HTTP = {
-    404: "there is nothing at this path: see /openapi.json for what there is",
-    405: "this path does not take that method: the header Allow names those it takes",
+HTTP_DETAILS = {
+    404: "nothing is at this path: see /openapi.json for the paths of this API",
+    405: "this path does not support the method: the header Allow lists those it does",
 }
-"""What is told where no route is found."""
+"""Details of the problems for requests that match no route."""
 
 KIND_HEADER = "Diffuir-Problem"
 MEDIA_TYPE = "application/problem+json"
+MAX_REQUEST_ID = 128
+"""Most characters of a request's id that a problem repeats."""
 
 
-class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
-    """What the client is told: a status, one sentence, and a word that programs can tell it by."""
+class ProblemBody(BaseModel):
+    """The JSON of every error."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    type: str = Field(examples=["urn:diffuir:busy-wait"])
+    """URN of the kind of error, for programs."""
+    title: str
+    """The status in words."""
+    status: int
+    """The HTTP status."""
+    detail: str
+    """One sentence: what went wrong, and what to do about it."""
+    request_id: str
+    """The request's id, which is also in X-Request-ID and in the server's log."""
+
+
+class Problem(Exception):  # noqa: N818 - the name in RFC 9457
+    """An error for the client.
+
+    kind: the last word of the problem's type. detail: one sentence. retry_after: seconds after which the client
+    may send the request again; None where it should not.
+    """
 
     def __init__(self, status: int, kind: str, detail: str, retry_after: int | None = None) -> None:
         super().__init__(detail)
@@ -45,24 +69,24 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
         self.retry_after = retry_after
 
     def response(self, request: HTTPConnection) -> JSONResponse:
-        """What goes out."""
+        """The response to `request`."""
         headers = {"Cache-Control": "no-store", KIND_HEADER: self.kind}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        body = {
-            "type": f"urn:diffuir:{self.kind}",
-            "title": TITLES.get(self.status, "Error"),
-            "status": self.status,
-            "detail": self.detail,
-            "request_id": request.headers.get("x-request-id", "")[:128],
-        }
-        return JSONResponse(body, self.status, headers, media_type=MEDIA_TYPE)
+        body = ProblemBody(
+            type=f"urn:diffuir:{self.kind}",
+            title=TITLES.get(self.status, "Error"),
+            status=self.status,
+            detail=self.detail,
+            request_id=request.headers.get("x-request-id", "")[:MAX_REQUEST_ID],
+        )
+        return JSONResponse(body.model_dump(), self.status, headers, media_type=MEDIA_TYPE)
 
 
-def of_image(error: ImageError) -> Problem:
-    """What is told of a photo that cannot be read, or written as was asked."""
+def image_problem(error: ImageError) -> Problem:
+    """The problem for a photo that cannot be read, or not written as the request asks."""
     if isinstance(error, UnknownFormatError):
         return Problem(415, "unknown-format", f"{error}: send one of those")
     if isinstance(error, TooLargeError):

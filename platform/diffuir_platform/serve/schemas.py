@@ -1,4 +1,4 @@
-"""What the API takes and answers: the query of a restore, the body of a job, and the JSON of each route."""
+"""Inputs and outputs of the API: the query of a restore, the body of a job, and the JSON of each route."""
 
 from __future__ import annotations
 
@@ -6,127 +6,137 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from diffuir_core.imaging import ExifPolicy
+from ..config import field_of
+from ..restore.settings import PhotoOptions, RestoreJob, RestoreOptions
 
 
-class Parameters(BaseModel):
-    """Of a restore, whichever way it is asked for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+class Parameters(PhotoOptions):
+    """Options of each photo, in a request or a job."""
 
     model: str | None = Field(default=None, max_length=64)
-    """A name of GET /v1/models; the server's first one where there is none."""
-    steps: int | None = Field(default=None, ge=1, le=1000)
-    """Sampling steps; the server's own number where there is none."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    """With the photo's own content, what its noise is drawn from."""
-    strength: float = Field(default=1.0, ge=0, le=1)
-    """How much of the change is made."""
-    equalise: bool = False
-    """Equalise the histogram first, as published weights expect of low light."""
-    format: Literal["jpeg", "png", "webp", "tiff", "bmp"] | None = None
-    """Of the result; the photo's own where there is none."""
-    quality: int = Field(default=95, ge=1, le=100)
-    """Of JPEG and lossy WebP."""
-    exif: ExifPolicy = "without-gps"
-    """What is kept of the EXIF."""
-    truncated: bool = False
-    """Take a JPEG, PNG or BMP that ends too early as far as it goes."""
+    """Name of a model of GET /v1/models; null for the server's first one."""
+    steps: int | None = field_of(
+        RestoreOptions, "steps", default=None, description="Sampling steps; null for the server's own number."
+    )
 
 
 class RestoreQuery(Parameters):
     """The query of POST /v1/restore."""
 
     timeout: float | None = Field(default=None, gt=0, le=86_400)
-    """Seconds after which the answer is of no use; the server's own limit where that is less."""
+    """Longest time until the response, seconds; null, or more than the server's own limit, for that limit."""
 
 
 MOST_URIS = 10_000
+"""Most URIs in a job."""
+MOST_PATTERNS = 100
+"""Most patterns of a kind in a job."""
 _URI = {"type": "string", "maxLength": 4096}
 SOURCE = WithJsonSchema({"anyOf": [_URI, {"type": "array", "items": _URI, "maxItems": MOST_URIS}]})
-"""As JSON Schema says it: pydantic writes its one limit, of either type, as one of strings."""
+"""JSON Schema of a source: pydantic writes its one limit, of either type, as one of strings."""
+Patterns = Annotated[tuple[str, ...], Field(max_length=MOST_PATTERNS)]
 
 
 class JobRequest(Parameters):
-    """The body of POST /v1/jobs: what `diffuir restore SOURCE TARGET` takes."""
+    """The body of POST /v1/jobs: what `diffuir restore IN OUT` takes."""
 
     source: Annotated[str | list[str], SOURCE] = Field(max_length=MOST_URIS)
     """A photo, a folder or prefix, a pattern or a tar; or up to 10,000 URIs of photos."""
     target: str = Field(max_length=4096)
-    """The folder or prefix that the results go to."""
-    include: list[str] = Field(default=[], max_length=100)
-    """Patterns of keys that are taken; none for all."""
-    exclude: list[str] = Field(default=[], max_length=100)
-    """Patterns of keys that are not."""
-    restart: bool = False
-    """Begin anew, whatever an earlier job left in `target`."""
-    retry_failed: bool = False
-    """Try only what failed before, once more."""
+    """Folder or prefix of the results."""
+    include: Patterns = field_of(RestoreOptions, "include")
+    exclude: Patterns = field_of(RestoreOptions, "exclude")
+    restart: bool = field_of(RestoreJob, "restart")
+    retry_failed: bool = field_of(RestoreJob, "retry_failed")
 
 
 Status = Literal["pending", "running", "done", "done-but-some-failed", "failed", "cancelled"]
-"""Of a job."""
+"""State of a job."""
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class Health(_Answer):
-    """Of GET /healthz."""
+class Health(_Response):
+    """The response of GET /healthz."""
 
     status: Literal["ok"] = "ok"
     seconds: float
-    """Until a tiny image was restored."""
+    """Time that it took to restore a tiny image, seconds."""
 
 
-class Readiness(_Answer):
-    """Of GET /readyz."""
+class Readiness(_Response):
+    """The response of GET /readyz."""
 
     status: Literal["ok"] = "ok"
     models: float
-    """Processes with models, of which each gateway has its share."""
+    """Replicas of the model for each gateway."""
 
 
-class ModelShown(_Answer):
+class ModelInfo(_Response):
     """One model of GET /v1/models."""
 
     name: str
     variant: str
-    """T, S, B or L."""
+    """Size of the network: T, S, B or L."""
     parameters: int
+    """Number of the network's parameters."""
     gflop_256: float
-    """Of one pass over 256x256."""
+    """GFLOP of one pass over an image of 256x256."""
     sha256: str
-    """Of the weights."""
+    """SHA-256 of the weights."""
     default: bool
-    """Whether it is taken where a request names none."""
+    """Whether requests that name no model get this one."""
 
 
-class ModelsShown(_Answer):
-    """Of GET /v1/models."""
+class ModelList(_Response):
+    """The response of GET /v1/models."""
 
-    models: list[ModelShown]
+    models: list[ModelInfo]
     steps: int
-    """Where a request names none."""
+    """Sampling steps of a request that asks for none."""
     most_steps: int
+    """Most sampling steps that a request may ask for."""
     max_bytes: int
-    """Of a body."""
+    """Largest body of a request, bytes."""
     max_pixels: int
-    """Of a photo."""
+    """Largest photo, width x height in pixels."""
 
 
-class JobShown(_Answer):
-    """Of the routes of jobs."""
+class JobProgress(_Response):
+    """Counts of a job, as its process writes them every few seconds."""
+
+    done: int
+    """Photos that this job has restored."""
+    failed: int
+    """Photos that failed, in this job or in an earlier one with the same target."""
+    skipped: int
+    """Photos that an earlier job with the same target had restored."""
+    listed: int | None
+    """Inputs found so far; null until the search begins, and where only failed photos are retried."""
+    listing_ended: bool
+    """Whether all inputs are found."""
+    images_per_second: float
+    """Throughput since the first photo was finished."""
+    error: str | None
+    """Why the job could not start or ended early, or why its only photo failed; null otherwise."""
+
+
+class JobInfo(_Response):
+    """The response of the routes of jobs."""
 
     id: str
     status: Status
     source: str
+    """The requested source; for a list the number of its photos."""
     target: str
+    """Folder or prefix of the results."""
     submitted: str | None
-    """ISO 8601, UTC."""
+    """Time of the submission: ISO 8601, UTC."""
     ended: str | None
-    progress: str | None = None
-    """The newest line of its log that says how far it is, or what ended it; null until there is one."""
+    """Time of the end: ISO 8601, UTC; null until then."""
+    progress: JobProgress | None = None
+    """Counts of the job; null until it has started."""
     report: dict[str, Any] | None = None
-    """At its end, of report.json: `run`, `output_holds` and `failed`."""
+    """`run`, `output_holds` and `failed` of its report.json, once it has ended; null until then."""

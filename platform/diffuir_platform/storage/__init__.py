@@ -1,4 +1,4 @@
-"""Files in a folder, on S3 or in memory, by URI: read, write, list, lock, and ask a busy store again."""
+"""Files in a folder, on S3 or in memory, by URI: reading, writing, listing, locking, and retrying a busy store."""
 
 from .errors import Busy, NotThere, StoreError, translated_errors, without_credentials
 from .files import (

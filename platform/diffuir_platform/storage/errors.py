@@ -1,4 +1,4 @@
-"""What a store raises, as one sentence that says what to do and holds no credentials."""
+"""Errors of a store as one sentence, with a remedy and without credentials."""
 
 from __future__ import annotations
 
@@ -16,55 +16,54 @@ from .uris import endpoint, split_uri
 
 Action = Literal["read", "write", "list", "delete"]
 
-
-_NOT_KNOWN = {
+_WRONG_CREDENTIALS = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "ExpiredToken",
     "InvalidToken",
 }
-
+"""Error codes of S3 for credentials that the store does not accept."""
 
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 class StoreError(UserError):
-    """The store as a whole can't be used: it is not there, or does not know who asks."""
+    """The store as a whole can't be used: it does not answer, or does not accept the credentials."""
 
 
 class Busy(UserError):  # noqa: N818 - it names what is wrong
-    """The store failed this one request, for no fault of the file's: asked again it may not."""
+    """The store failed this one request, not because of the file: a retry may succeed."""
 
 
 class NotThere(UserError):  # noqa: N818 - it names what is wrong
-    """The file, or the part of it that is asked for, is not there."""
+    """The file, or the requested part of it, does not exist."""
 
 
 @contextmanager
 def translated_errors(uri: str, action: Action) -> Iterator[None]:
-    """What the store raises inside becomes a UserError of one sentence that holds no credentials."""
+    """Inside, errors of the store become a `UserError` of one sentence without credentials."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        reason = _of_the_store(uri, error)
+        reason = _store_problem(uri, error)
         if reason is not None:
             raise StoreError(one_line(reason)) from error
-        reason = _of_the_file(uri, action, error)
+        reason = _file_problem(uri, action, error)
         if reason is not None:
-            raise _kind(uri, action, error)(one_line(reason)) from error
+            raise _error_class(uri, action, error)(one_line(reason)) from error
         raise
 
 
-def code_of(error: BaseException) -> str:
-    """The error code of S3 behind an exception; empty where there is none."""
+def s3_error_code(error: BaseException) -> str:
+    """The error code of S3 behind an exception; empty if there is none."""
     response = getattr(error.__cause__, "response", None) or getattr(error, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))
 
 
-def _of_the_store(uri: str, error: Exception) -> str | None:
-    """What is wrong with the whole store and what to do; None where it is something else."""
+def _store_problem(uri: str, error: Exception) -> str | None:
+    """The sentence for an error that concerns the whole store; None for any other error."""
     scheme, bucket, _ = split_uri(uri)
     if scheme != "s3":
         return None
@@ -84,33 +83,31 @@ def _of_the_store(uri: str, error: Exception) -> str | None:
     if is_one_of(boto.HTTPClientError, boto.ConnectionError, ConnectionError, TimeoutError):
         return f"nothing answers at {store}: check AWS_ENDPOINT_URL and the network"
     if isinstance(error, ValueError) and "endpoint" in str(error).lower():
-        return "AWS_ENDPOINT_URL is no URL: write it as http://host:port"
-    if code_of(error) in _NOT_KNOWN:
-        return f"{store} does not take the credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if code_of(error) == "NoSuchBucket" or "bucket does not exist" in str(error).lower():
-        return (
-            f"there is no bucket {bucket} at {store}: check the URI and AWS_ENDPOINT_URL, or make the bucket"
-        )
+        return "AWS_ENDPOINT_URL is not a URL: write it as http://host:port"
+    if s3_error_code(error) in _WRONG_CREDENTIALS:
+        return f"{store} does not accept the credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    if s3_error_code(error) == "NoSuchBucket" or "bucket does not exist" in str(error).lower():
+        return f"there is no bucket {bucket} at {store}: check the URI and AWS_ENDPOINT_URL, or create the bucket"
     return None
 
 
-def _kind(uri: str, action: Action, error: Exception) -> type[UserError]:
-    """Of what is wrong with a file: whether it is worth asking again."""
+def _error_class(uri: str, action: Action, error: Exception) -> type[UserError]:
+    """The class for an error that concerns one file, which says whether a retry may help."""
     if isinstance(error, FileNotFoundError) and action != "write":
         return NotThere
     return Busy if split_uri(uri)[0] == "s3" and not isinstance(error, PermissionError) else UserError
 
 
-def _of_the_file(uri: str, action: Action, error: Exception) -> str | None:
-    """What is wrong with this file and what to do; None for what is a fault of the program."""
+def _file_problem(uri: str, action: Action, error: Exception) -> str | None:
+    """The sentence for an error that concerns one file; None for a bug of the program."""
     scheme, _, path = split_uri(uri)
     if scheme == "s3":
         if isinstance(error, PermissionError):
-            ask = "check AWS_ACCESS_KEY_ID, or ask its owner for the right to"
-            return f"{_shown_endpoint()} refuses to {action} {uri}: {ask}"
+            remedy = "check AWS_ACCESS_KEY_ID, or ask the bucket's owner for the right to"
+            return f"{_shown_endpoint()} refuses to {action} {uri}: {remedy}"
         named = uri
     else:
-        # Not the name of a temporary file, which would say nothing.
+        # Not the name of a temporary file, which the user does not know.
         own = scheme == "file" and action != "write" and isinstance(error, OSError)
         named = (getattr(error, "filename", None) if own else None) or (path if scheme == "file" else uri)
     if isinstance(error, FileNotFoundError) and action != "write":
@@ -132,12 +129,12 @@ def _shown_endpoint() -> str:
 
 
 def without_credentials(text: str) -> str:
-    """`text` without the user and password that URLs in it may hold."""
+    """`text` without the user names and passwords of URLs in it."""
     return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def _redacted(text: str) -> str:
-    """What a store said, in 200 letters, without the credentials of the environment: it may repeat them."""
+    """Text from a store, up to 200 characters, without the environment's credentials, which it may repeat."""
     for name in _CREDENTIALS:
         if os.environ.get(name):
             text = text.replace(os.environ[name], f"({name})")

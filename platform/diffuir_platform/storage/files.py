@@ -1,10 +1,10 @@
-"""One URI, one file system: a local path or file://, s3://, and memory:// for tests.
+"""Files by URI: a local path or file://, s3://, and memory:// for tests.
 
-Where an S3 store is and who asks stands in the environment alone, as for every other S3 client: AWS_ENDPOINT_URL,
-AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE. Nothing of it is ever put into a message,
-an index or what is sent to a worker. Every function raises `UserError` with one sentence: its subclass `NotThere`
-for a file that is gone, `Busy` where asking again may help, and `StoreError` where the store would say the same to
-any other file.
+The endpoint and the credentials of an S3 store come from the environment alone, as for every other S3 client:
+AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE. They are never put into
+a message, an index or data that is sent to a worker. Every function raises `UserError` with one sentence: its
+subclass `NotThere` for a missing file, `Busy` where a retry may help, and `StoreError` where any other file of the
+store would fail too.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import pyarrow.fs
 from diffuir_core.errors import UserError
 from diffuir_core.files import replacing, temporary_name
 
-from .errors import NotThere, code_of, translated_errors
+from .errors import NotThere, s3_error_code, translated_errors
 from .uris import endpoint, join, split_uri
 
 HEAD_BYTES = 64 * 2**10
-"""What is read of a file to learn what it is: holds the header of nearly every photo."""
+"""Bytes at the start of a file that hold the header of nearly every photo."""
 
 _S3_CLIENT = {
     "connect_timeout": 10,
@@ -38,32 +38,33 @@ _S3_CLIENT = {
     "max_pool_connections": 64,
 }
 _S3_SINGLE_PUT_BYTES = 2**31
-"""Larger files go up in parts: one request is what leaves nothing behind when the writer is killed."""
-_S3_ROUNDS = 2
-"""Of botocore's own three attempts each (AWS_MAX_ATTEMPTS): s3fs's five would take half a minute to give up."""
+"""Files up to this size are uploaded in one request, which leaves nothing behind when the writer is killed."""
+_S3_RETRY_ROUNDS = 2
+"""Rounds of botocore's own three attempts (AWS_MAX_ATTEMPTS); s3fs's default of five gives up after half a
+minute."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file as a listing shows it."""
+    """A file in a listing."""
 
     uri: str
     size: int
-    """Bytes."""
+    """Size in bytes."""
     version: str
-    """Changes when the file's content does: its ETag, or the time of its last change."""
+    """Text that changes with the file's content: its ETag, or the time of its last change."""
 
 
 def list_files(uri: str) -> Iterator[tuple[str, int]]:
-    """(URI, size in bytes) of every file below the folder `uri`; `list_entries` says the rest."""
+    """(URI, size in bytes) of every file below the folder `uri`; see `list_entries`."""
     return ((entry.uri, entry.size) for entry in list_entries(uri))
 
 
 def list_entries(uri: str) -> Iterator[Entry]:
-    """Every file below the folder `uri`, in no order, as the store names them.
+    """Every file below the folder `uri`, with the store's names and in no order.
 
-    Nothing is held but a page of S3 or the open folders of a local path. Links are followed, loops are not. An S3
-    prefix without files gives nothing; a local folder that is not there is a UserError.
+    Memory holds one page of S3, or the open folders of a local path. Links are followed, loops are not. An S3
+    prefix without files gives nothing; a missing local folder is a `UserError`.
     """
     scheme, file_system, path = _locate(uri)
     with translated_errors(uri, "list"):
@@ -77,21 +78,21 @@ def list_entries(uri: str) -> Iterator[Entry]:
 
 
 def is_folder(uri: str) -> bool:
-    """Whether `uri` is a folder: on S3, whether files lie below it."""
+    """Whether `uri` is a folder; on S3, whether there are files below it."""
     _, file_system, path = _locate(uri)
     with translated_errors(uri, "read"):
         return bool(file_system.isdir(path))
 
 
 def is_file(uri: str) -> bool:
-    """Whether there is a file of just that name."""
+    """Whether `uri` is a file."""
     _, file_system, path = _locate(uri)
     with translated_errors(uri, "read"):
         return bool(file_system.isfile(path))
 
 
 def entry(uri: str) -> Entry:
-    """The file `uri` as a listing would show it."""
+    """The file `uri` as an entry of a listing."""
     scheme, file_system, path = _locate(uri)
     with translated_errors(uri, "read"):
         if scheme == "file":
@@ -101,7 +102,7 @@ def entry(uri: str) -> Entry:
 
 
 def read_bytes(uri: str) -> bytes:
-    """The whole file."""
+    """The whole content of the file."""
     scheme, file_system, path = _locate(uri)
     with translated_errors(uri, "read"):
         if scheme == "file":
@@ -112,29 +113,29 @@ def read_bytes(uri: str) -> bytes:
 
 
 def read_range(uri: str, offset: int, length: int) -> bytes:
-    """`length` bytes from `offset` on, in one request; a file that ends before that is a UserError."""
-    data = _read_up_to(uri, offset, length)
+    """`length` bytes from `offset`, in one request; raises `NotThere` where the file ends before that."""
+    data = _read_at_most(uri, offset, length)
     if len(data) != length:
         raise NotThere(
-            f"{uri} ends before byte {offset + length:,}: it was changed or cut off, so make it again"
+            f"{uri} ends before byte {offset + length:,}: it was changed or cut off, so create it again"
         )
     return data
 
 
 def read_head(uri: str, length: int = HEAD_BYTES) -> bytes:
-    """The first `length` bytes, or the whole of a shorter file."""
-    return _read_up_to(uri, 0, length)
+    """The first `length` bytes, or the whole content of a shorter file."""
+    return _read_at_most(uri, 0, length)
 
 
 def exists(uri: str) -> bool:
-    """Whether there is a file or a folder of that name; a store that refuses to say is a UserError."""
+    """Whether `uri` is a file or a folder; raises `UserError` where the store does not say."""
     _, file_system, path = _locate(uri)
     with translated_errors(uri, "read"):
         return bool(file_system.exists(path))
 
 
 def write_bytes(uri: str, data: bytes) -> None:
-    """Write a whole file: nobody ever sees half of it, and folders on the way are made."""
+    """Write a whole file at once: a partial file is never visible. Creates missing folders."""
     scheme, file_system, path = _locate(uri)
     with translated_errors(uri, "write"):
         if scheme == "file":
@@ -147,9 +148,9 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 
 def write_new(uri: str, data: bytes) -> bool:
-    """Write a whole small file if there is none of that name; whether it was this call that made it.
+    """Write a whole small file unless it exists; returns whether this call wrote it.
 
-    Of several processes that try at once, one makes it: a link on a local disk, a conditional PUT on S3.
+    Of several processes that try at once exactly one succeeds: by a link on a local disk, a conditional PUT on S3.
     """
     scheme, file_system, path = _locate(uri)
     with translated_errors(uri, "write"):
@@ -161,14 +162,14 @@ def write_new(uri: str, data: bytes) -> bool:
         except FileExistsError:
             return False
         except OSError as error:
-            if code_of(error) in ("PreconditionFailed", "ConditionalRequestConflict"):
+            if s3_error_code(error) in ("PreconditionFailed", "ConditionalRequestConflict"):
                 return False
             raise
     return True
 
 
 def remove_file(uri: str) -> None:
-    """Delete the file `uri`; nothing where there is none."""
+    """Delete the file `uri`, if it exists."""
     _, file_system, path = _locate(uri)
     with translated_errors(uri, "delete"):
         try:
@@ -178,7 +179,7 @@ def remove_file(uri: str) -> None:
 
 
 def remove_folder(uri: str) -> None:
-    """Delete all that lies below `uri`; nothing where nothing does."""
+    """Delete everything below the folder `uri`, if it exists."""
     scheme, file_system, path = _locate(uri)
     with translated_errors(uri, "delete"):
         if scheme != "file":
@@ -188,21 +189,22 @@ def remove_folder(uri: str) -> None:
 
 
 def check_writable(folder: str) -> None:
-    """Make a file in `folder` and remove it; raises `UserError` where that fails."""
+    """Write a file into `folder` and delete it; raises `UserError` where it can't be written."""
     probe = join(folder, temporary_name())
     try:
         write_bytes(probe, b"")
     except UserError as error:
         raise type(error)(str(error).replace(probe, folder)) from error
-    with suppress(UserError):  # who may not delete can write all the same
+    with suppress(UserError):  # the right to delete is not needed to write
         remove_file(probe)
 
 
 @contextmanager
 def writing(uri: str) -> Iterator[Path]:
-    """A temporary local path; what the block writes there becomes the file `uri` at its end, all at once.
+    """A temporary local path whose file becomes `uri` at the end of the block, all at once.
 
-    Where the block raises, `uri` is as it was. For what is made piece by piece or is too large for the memory.
+    Where the block raises, `uri` stays as it was. For files that are written in pieces or are too large for the
+    memory.
     """
     scheme, file_system, path = _locate(uri)
     if scheme == "file":
@@ -210,7 +212,7 @@ def writing(uri: str) -> Iterator[Path]:
             yield temporary
         return
     with tempfile.TemporaryDirectory(prefix="diffuir-") as folder:
-        temporary = Path(folder) / "whole"
+        temporary = Path(folder) / "file"
         yield temporary
         with translated_errors(uri, "write"):
             file_system.put_file(str(temporary), path)
@@ -221,11 +223,11 @@ def arrow_file_system(uri: str) -> tuple[Any, str]:
     scheme, file_system, path = _locate(uri)
     if scheme == "file":
         return pyarrow.fs.LocalFileSystem(), path
-    return pyarrow.fs.PyFileSystem(_ByName(file_system)), path
+    return pyarrow.fs.PyFileSystem(_ExactNames(file_system)), path
 
 
 def open_file(uri: str, block_size: int = 2**20) -> Any:
-    """A readable binary file that fetches what is read of it, so many bytes at once.
+    """A readable binary file that fetches `block_size` bytes at a time.
 
     Close it, and wrap its use in `translated_errors`.
     """
@@ -237,23 +239,23 @@ def open_file(uri: str, block_size: int = 2**20) -> Any:
 def _locate(uri: str) -> tuple[str, Any, str]:
     scheme, _, path = split_uri(uri)
     if scheme != "s3":
-        return scheme, _without_options(scheme), path
-    # No listings kept: they would grow with the store, and hide what others write meanwhile.
+        return scheme, _simple_file_system(scheme), path
+    # No cache of listings: it would grow with the store, and hide files that others write meanwhile.
     file_system = fsspec.filesystem(
         "s3", endpoint_url=endpoint(), use_listings_cache=False, config_kwargs=_S3_CLIENT
     )
-    file_system.retries = _S3_ROUNDS
+    file_system.retries = _S3_RETRY_ROUNDS
     return scheme, file_system, path
 
 
 @lru_cache
-def _without_options(scheme: str) -> Any:
-    """The file system of a scheme that needs none; fsspec would look it up by its options each time."""
+def _simple_file_system(scheme: str) -> Any:
+    """The file system of a scheme without options; fsspec would look it up by its options each time."""
     return fsspec.filesystem(scheme)
 
 
 def _link_new(path: Path, data: bytes) -> None:
-    """Give a whole file the name `path`; FileExistsError where it is taken, which a rename would not notice."""
+    """Write a file at `path`; raises FileExistsError where there is one, which a rename would replace."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / temporary_name()
     try:
@@ -286,8 +288,8 @@ def _list_s3(file_system: Any, path: str) -> Iterator[Entry]:
                 yield Entry(f"s3://{bucket}/{found['Key']}", found["Size"], found["ETag"].strip('"'))
 
 
-class _ByName(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
-    """fsspec for Arrow, and so for what Ray Train deletes: `rm` takes [ * ? in a name for a pattern."""
+class _ExactNames(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
+    """fsspec for Arrow, which deletes files by their exact names: `rm` takes [ * ? in a name for wildcards."""
 
     def delete_file(self, path: str) -> None:
         self.fs.rm_file(path)
@@ -297,7 +299,7 @@ class _ByName(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
 
 
 def _remove_below(file_system: Any, path: str) -> None:
-    """Delete what a listing of the folder `path` shows, by its names."""
+    """Delete all files below the folder `path`, by their exact names."""
     if not hasattr(file_system, "call_s3"):
         for name in file_system.find(path):
             file_system.rm_file(name)
@@ -312,12 +314,12 @@ def _remove_below(file_system: Any, path: str) -> None:
 
 
 def _pages_s3(file_system: Any, path: str) -> Iterator[list[dict[str, Any]]]:
-    """What lies below the folder `path`, up to a thousand at once."""
+    """Pages of the files below the folder `path`, up to a thousand in each."""
     bucket, _, prefix = path.partition("/")
     page: dict[str, Any] = {}
     while True:
         more = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
-        # With its slash: below s3://bucket/rain lies nothing of s3://bucket/rain2.
+        # With a slash at its end, so that s3://bucket/rain does not include s3://bucket/rain2.
         page = file_system.call_s3(
             "list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/" if prefix else "", **more
         )
@@ -326,7 +328,7 @@ def _pages_s3(file_system: Any, path: str) -> Iterator[list[dict[str, Any]]]:
             return
 
 
-def _read_up_to(uri: str, offset: int, length: int) -> bytes:
+def _read_at_most(uri: str, offset: int, length: int) -> bytes:
     _, file_system, path = _locate(uri)
     if length == 0:
         return b""
@@ -334,7 +336,7 @@ def _read_up_to(uri: str, offset: int, length: int) -> bytes:
         try:
             return file_system.cat_file(path, start=offset, end=offset + length)
         except OSError as error:
-            # S3 has no range behind the last byte, and so none of an empty file.
-            if code_of(error) == "InvalidRange":
+            # S3 refuses a range that begins after the last byte, and so any range of an empty file.
+            if s3_error_code(error) == "InvalidRange":
                 return b""
             raise

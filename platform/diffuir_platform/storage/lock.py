@@ -1,4 +1,4 @@
-"""One job for one folder: a lock in it that its holder renews, and that is taken from a dead one."""
+"""A lock that lets one job use a folder: its holder renews it, and it expires when the holder is dead."""
 
 from __future__ import annotations
 
@@ -22,49 +22,51 @@ from .uris import join
 
 FILE = "lock.json"
 HEARTBEAT_SECONDS = 5.0
+"""Interval at which the holder renews the lock."""
 EXPIRY_SECONDS = 20.0
-"""After which its holder counts as dead."""
+"""Time without a heartbeat after which the lock expires, and another job may take it."""
 
 
 class Held(UserError):  # noqa: N818 - it names what is wrong
-    """Another job has the lock."""
+    """Another job holds the lock."""
 
 
 @dataclass(frozen=True)
 class LockClaim:
-    """Whose a lock is, for processes that work for its holder."""
+    """The claim of a lock's holder, for processes that work for it. uri: the lock's file. id: the holder's id."""
 
     uri: str
     id: str
 
     def check(self) -> None:
-        """Raise `UserError` where another job has the lock: the one that this is for was silent for too long."""
+        """Raise `UserError` where another job holds the lock, because this claim has expired."""
         other = None
-        with suppress(UserError):  # the store does not answer; the next look may come through
+        with suppress(UserError):  # the store does not answer; the next check may succeed
             other = self.other()
         if other is not None:
-            raise _taken_over(other)
+            raise _expired(other)
 
     def other(self) -> str | None:
-        """Who else has the lock; None where nobody has."""
+        """A description of another holder of the lock; None where there is none."""
         holder = _holder(self.uri)
         return None if holder is None or holder.get("id") == self.id else _named(holder)
 
 
 class Lock:
-    """Held by one process at a time, of all that can reach the folder; a context manager.
+    """A lock that one process at a time holds, of all that can reach the folder; a context manager.
 
-    doing, instead: for the one that is refused, "another job {doing}: ..., or {instead}". setting: the one that
-    names the folder, for where no lock can be written into it.
+    activity, alternative: parts of the error for a job that is refused: "another job {activity} ...: wait until it
+    is done, stop it, or {alternative}". setting: name of the setting with the folder, for the error where no lock
+    can be written into it.
 
-    Raises `Held` on entering where another job holds it, which can take EXPIRY_SECONDS to be seen: a
-    holder on another machine is dead when its beats stop, one on this machine when its process is gone.
+    Entering raises `Held` where another job holds the lock. This can take EXPIRY_SECONDS: a holder on another
+    machine is dead when its heartbeats stop, one on this machine when its process is gone.
     """
 
-    def __init__(self, folder: str, doing: str, instead: str, setting: str | None = None) -> None:
+    def __init__(self, folder: str, activity: str, alternative: str, setting: str | None = None) -> None:
         self._uri = join(folder, FILE)
-        self._doing = doing
-        self._instead = instead
+        self._activity = activity
+        self._alternative = alternative
         self._setting = setting
         self._folder = folder
         self._mine = {
@@ -75,48 +77,49 @@ class Lock:
         }
         self.claim = LockClaim(self._uri, str(self._mine["id"]))
         self._ended = threading.Event()
-        self._beating: threading.Thread | None = None
+        self._heartbeat: threading.Thread | None = None
         self._lost: str | None = None
 
     def __enter__(self) -> Self:
         while not self._take():
             dead = self._wait_until_dead()
-            # Somebody else may have found it dead too and been faster. What comes between these two calls all the
-            # same is seen at the next beat, by the one whose lock is gone.
+            # Another job may have seen that it is dead and been faster. What happens between these two calls is
+            # noticed
+            # at the next heartbeat, by the job that lost its lock.
             if _holder(self._uri) == dead:
                 files.remove_file(self._uri)
-        self._beating = threading.Thread(target=self._beat_on, daemon=True, name="diffuir-lock")
-        self._beating.start()
+        self._heartbeat = threading.Thread(target=self._renew_until_end, daemon=True, name="diffuir-lock")
+        self._heartbeat.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        if self._beating is not None:
-            self._beating.join()
+        if self._heartbeat is not None:
+            self._heartbeat.join()
         holder = _holder(self._uri)
         if holder is not None and holder.get("id") == self._mine["id"]:
             files.remove_file(self._uri)
 
     def check(self) -> None:
-        """Raise what `LockClaim.check` raises, as of the last beat."""
+        """Raise `UserError` as `LockClaim.check` does, by the last heartbeat."""
         if self._lost is not None:
-            raise _taken_over(self._lost)
+            raise _expired(self._lost)
 
     def _take(self) -> bool:
         try:
-            return files.write_new(self._uri, self._beat())
+            return files.write_new(self._uri, self._content())
         except UserError as error:
             if self._setting is None:
                 raise
             raise UserError(
-                f"can't keep anything in {self._folder} ({error}): set {self._setting}"
+                f"can't write into {self._folder} ({error}): set {self._setting} to another folder"
             ) from error
 
-    def _beat(self) -> bytes:
+    def _content(self) -> bytes:
         return json.dumps({**self._mine, "time": time.time()}).encode()
 
     def _wait_until_dead(self) -> dict[str, Any] | None:
-        """The holder, once it is dead; raise `Held` as soon as it is seen to live."""
+        """Wait until the holder is dead and return it; raise `Held` as soon as it is known to be alive."""
         first = _holder(self._uri)
         deadline = time.monotonic() + EXPIRY_SECONDS
         while first is not None and not _is_gone(first) and time.monotonic() < deadline:
@@ -131,16 +134,19 @@ class Lock:
         return first
 
     def _held_by(self, holder: dict[str, Any]) -> str:
-        return f"another job {self._doing} ({_named(holder)}): wait until it is done, stop it, or {self._instead}"
+        return (
+            f"another job {self._activity} ({_named(holder)}): wait until it is done, stop it, or "
+            f"{self._alternative}"
+        )
 
-    def _beat_on(self) -> None:
+    def _renew_until_end(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
-            # Where the store does not answer, it will say so to the job itself; the next beat may come through.
+            # Where the store does not answer, the job itself gets its error; the next heartbeat may succeed.
             with suppress(UserError):
                 self._lost = self.claim.other()
                 if self._lost is not None:
                     return
-                files.write_bytes(self._uri, self._beat())
+                files.write_bytes(self._uri, self._content())
 
 
 def _holder(uri: str) -> dict[str, Any] | None:
@@ -156,7 +162,7 @@ def _lives_here(holder: dict[str, Any]) -> bool:
 
 
 def _is_gone(holder: dict[str, Any]) -> bool:
-    """Whether it was a process of this machine that no longer runs."""
+    """Whether the holder was a process of this machine that has ended."""
     if holder.get("host") != socket.gethostname():
         return False
     try:
@@ -169,8 +175,8 @@ def _is_gone(holder: dict[str, Any]) -> bool:
         return True
 
 
-def _taken_over(other: str) -> UserError:
-    return UserError(f"another job ({other}) took over from this one, which was silent: stopped")
+def _expired(other: str) -> UserError:
+    return UserError(f"another job ({other}) took the lock after ours expired: stopped")
 
 
 def _named(holder: dict[str, Any]) -> str:

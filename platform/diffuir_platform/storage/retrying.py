@@ -1,4 +1,4 @@
-"""Asking a store again that failed one request of millions: hours of work must not end for it."""
+"""Retries of requests that a store failed: one of millions must not end hours of work."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from .errors import Busy
 
 PAUSES = (0.2, 1.0, 4.0, 15.0)
-"""Shortest pauses between two attempts, seconds; each is up to twice as long, at random. The store's own client
-has retried before."""
+"""Shortest pauses between the attempts, seconds; at random each is up to twice as long. The store's client has
+done its own retries before."""
 
 ResultT = TypeVar("ResultT")
 
 
 def retry(run: Callable[[], ResultT], failing: tuple[type[Exception], ...] = (Busy,)) -> ResultT:
-    """What `run` returns; where it raises one of `failing`, it is called again after each of PAUSES.
+    """Call `run` and return its result; where it raises one of `failing`, call it again after each of PAUSES.
 
-    Errors that would be the same the next time are not retried: no such file, no rights, no photo.
+    Errors that would be the same the next time are not retried: a missing file, missing rights, a file that is no
+    photo.
     """
     attempts = Retrying(
         retry=retry_if_exception_type(failing),

@@ -1,6 +1,6 @@
 """Sweeps: a training run for every point of a grid, and what they reach in one table."""
 
-from .run import run_sweep
-from .settings import SweepConfig
+import lazy_loader
 
-__all__ = ["SweepConfig", "run_sweep"]
+# The names of __init__.pyi, each loaded when it is first used: `--help` waits for neither torch nor Ray.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,16 +1,14 @@
-"""A sweep as one job of a Ray cluster: its driver and all of its runs are there."""
+"""A sweep as one job of a Ray cluster, where its driver and all of its runs are."""
 
 from __future__ import annotations
 
-import dataclasses
-
-import yaml
-
+from ..config import to_yaml
 from ..runtime.submission import Job, submit
-from ..train.job import CONFIG_FILE, training_job
+from ..train.job import settings_on_cluster, training_environment
 from .settings import SweepConfig
 
 SWEEP_CONFIG_FILE = "sweep.yaml"
+"""Name of the job's config in the folder that it starts in."""
 
 
 def submit_sweep(config: SweepConfig, address: str) -> int:
@@ -21,15 +19,11 @@ def submit_sweep(config: SweepConfig, address: str) -> int:
 def sweep_job(config: SweepConfig, address: str) -> Job:
     """The job that sweeps; raises `UserError` for settings of any of its runs that mean this machine only."""
     for point in config.points():
-        training_job(point.config, False, address)
-    job = training_job(config.train, False, address)
-    common = yaml.safe_load(job.files[CONFIG_FILE])
-    # Each run has its own.
-    del common["name"]
-    settings = {**config.model_dump(mode="json"), "train": common}
-    return dataclasses.replace(
-        job,
+        settings_on_cluster(point.config, address)
+    common = settings_on_cluster(config.train, address)
+    return Job(
         name=f"sweep-{config.name}",
         arguments=("sweep", SWEEP_CONFIG_FILE),
-        files={SWEEP_CONFIG_FILE: yaml.safe_dump(settings, sort_keys=False)},
+        files={SWEEP_CONFIG_FILE: to_yaml(config.model_copy(update={"train": common}))},
+        environment=training_environment(address),
     )

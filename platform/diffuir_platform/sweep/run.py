@@ -1,4 +1,4 @@
-"""A sweep: a training run for every point of a grid, as many at once as there is room for, and their table."""
+"""The driver of a sweep: trains a run for every point of a grid, as many at once as fit, and writes a table."""
 
 from __future__ import annotations
 
@@ -18,31 +18,33 @@ from diffuir_core import Restorer, UserError
 
 from .. import storage
 from ..data import list_sources
+from ..inference import fetch_weights
 from ..runtime import ray_session
 from ..storage import Lock
+from ..text import json_values
 from ..tracking import Tracker, open_run
 from ..train.checkpoints import WEIGHTS_FILE
-from ..train.run import cpus_of, tracking_place, train, user_error_within
+from ..train.run import find_user_error, required_cpus, tracking_location, train
 from ..train.settings import TrainConfig
 from ..train.validation import held_out, measure
 from . import report as sweep_report
-from .report import Outcome
+from .report import RunResult
 from .settings import SweepConfig, SweepPoint
 
 SWEEP_FILE = "sweep.json"
-"""In the sweep's folder: the id of its run in MLflow."""
+"""File in the sweep's folder with the id of its run in MLflow."""
 MEASURED_FILE = "measured.json"
-"""In the folder of each run: what its final weights reach."""
+"""File in each run's folder with the metrics of its exported weights."""
 TABLE_FILE, RESULTS_FILE, PLOT_FILE = "table.md", "results.json", "plot.png"
 SECONDS_BETWEEN_LOOKS = 30.0
-"""At what a cluster has room for: it may have grown."""
+"""Longest time until the sweep sees that a cluster has grown, seconds."""
 
 
 def run_sweep(config: SweepConfig) -> int:
-    """Train what is not trained yet, write the table and the plot, print the table, and return the exit code.
+    """Train the runs that are missing, write and print the table, write the plot, and return the exit code.
 
-    0: all runs are there; 1: some failed and are named. Raises `UserError` where nothing can begin: no data, no
-    storage, no tracker, finished runs of these names that had other settings, or another process at this sweep.
+    0: all runs are trained; 1: some failed and are named. Raises `UserError` where nothing can start: no data, no
+    storage, no tracker, finished runs of these names with other settings, or another process at this sweep.
     """
     points = config.points()
     if not any(key.partition(".")[0] == "data" for key in config.grid):
@@ -50,38 +52,38 @@ def run_sweep(config: SweepConfig) -> int:
     held_out(config.train.validation)
     folder = storage.join(storage.absolute(config.train.storage), config.name)
     with Lock(folder, f"runs the sweep {config.name}", "take another name", "train.storage") as lock:
-        outcomes = _outcomes(config, folder, points, lock)
-    print(f"\n{sweep_report.markdown(config.name, outcomes)}\nwritten: {storage.join(folder, TABLE_FILE)}")
-    return 1 if any(outcome.figures is None for outcome in outcomes) else 0
+        results = _complete(config, folder, points, lock)
+    print(f"\n{sweep_report.markdown(config.name, results)}\nwritten: {storage.join(folder, TABLE_FILE)}")
+    return 1 if any(result.figures is None for result in results) else 0
 
 
-def _outcomes(config: SweepConfig, folder: str, points: Sequence[SweepPoint], lock: Lock) -> list[Outcome]:
-    """What comes of all points, with the table and the plot written, once nobody else is at it."""
-    done = {point.config.name: _finished_outcome(point) for point in points if _is_measured(point.config)}
-    waiting = [point for point in points if point.config.name not in done]
-    if waiting or not _is_reported(config, folder, [done[p.config.name] for p in points]):
+def _complete(config: SweepConfig, folder: str, points: Sequence[SweepPoint], lock: Lock) -> list[RunResult]:
+    """Train what is missing and write the report, while this process holds the lock; return all results."""
+    done = {point.config.name: _finished_result(point) for point in points if _is_measured(point.config)}
+    missing = [point for point in points if point.config.name not in done]
+    if missing or not _is_reported(config, folder, [done[p.config.name] for p in points]):
         tracker = _open_parent(config, folder)
         print(
-            f"sweep {config.name}: {len(waiting)} of {len(points)} runs to train, their table goes to {folder}; "
+            f"sweep {config.name}: {len(missing)} of {len(points)} runs to train, their table goes to {folder}; "
             f"MLflow: {tracker.address} run {tracker.run_id}",
             flush=True,
         )
-        with _closing(tracker) as failed:
-            for outcome in _train_all(config, waiting, tracker.run_id):
+        with _finished_in(tracker) as failed:
+            for result in _train_all(config, missing, tracker.run_id):
                 lock.check()
-                done[outcome.name] = outcome
-                print(f"{len(done)}/{len(points)} {_line(outcome)}", flush=True)
-            outcomes = [done[point.config.name] for point in points]
-            _write_report(config, folder, outcomes, tracker)
-            failed += [outcome for outcome in outcomes if outcome.figures is None]
+                done[result.name] = result
+                print(f"{len(done)}/{len(points)} {_line(result)}", flush=True)
+            results = [done[point.config.name] for point in points]
+            _write_report(config, folder, results, tracker)
+            failed += [result for result in results if result.figures is None]
     return [done[point.config.name] for point in points]
 
 
 def _open_parent(config: SweepConfig, folder: str) -> Tracker:
-    """The run that all the others belong to; the same one each time."""
+    """Open the MLflow run that is the parent of the sweep's runs: a new one, or the one of an earlier start."""
     file = storage.join(folder, SWEEP_FILE)
     known = json.loads(storage.read_bytes(file))["mlflow_run"] if storage.exists(file) else None
-    uri, artifacts = tracking_place(config.train)
+    uri, artifacts = tracking_location(config.train)
     tracker = open_run(uri, config.train.experiment, config.name, known, artifacts)
     if known is None:
         storage.write_bytes(file, json.dumps({"mlflow_run": tracker.run_id}).encode())
@@ -90,9 +92,9 @@ def _open_parent(config: SweepConfig, folder: str) -> Tracker:
 
 
 @contextmanager
-def _closing(tracker: Tracker) -> Iterator[list[Outcome]]:
-    """The end of the parent run: failed where the block raises or leaves outcomes in the list."""
-    failed: list[Outcome] = []
+def _finished_in(tracker: Tracker) -> Iterator[list[RunResult]]:
+    """Close the parent run at the end of the block: failed where that raises or puts results into the list."""
+    failed: list[RunResult] = []
     try:
         yield failed
     except BaseException:
@@ -101,23 +103,23 @@ def _closing(tracker: Tracker) -> Iterator[list[Outcome]]:
     tracker.finish(failed=bool(failed))
 
 
-def _train_all(config: SweepConfig, points: Sequence[SweepPoint], parent: str) -> Iterator[Outcome]:
-    """What comes of each point, as it comes."""
+def _train_all(config: SweepConfig, points: Sequence[SweepPoint], parent: str) -> Iterator[RunResult]:
+    """Train the points and yield each result as soon as it is there; parent: id of the parent run in MLflow."""
     if not points:
         return
-    limit = min(len(points), config.at_once or _local_room(config.train) or len(points))
-    with ray_session(config.train.address, least_cpus=limit * cpus_of(config.train), data=True):
-        yield from _side_by_side(deque(points), limit, parent)
+    limit = min(len(points), config.at_once or _local_limit(config.train) or len(points))
+    with ray_session(config.train.address, least_cpus=limit * required_cpus(config.train), data=True):
+        yield from _train_concurrently(deque(points), limit, parent)
 
 
-def _side_by_side(waiting: deque[SweepPoint], limit: int, parent: str) -> Iterator[Outcome]:
-    """The same with at most `limit` runs at once; one that fails does not stop the others."""
-    # No CPU for the process that only waits: the run's own workers and tasks are what `_room` counts.
-    task = ray.remote(num_cpus=0)(_point_outcome_in)
-    taken = _taken()
+def _train_concurrently(waiting: deque[SweepPoint], limit: int, parent: str) -> Iterator[RunResult]:
+    """Train at most `limit` points at once and yield their results; a run that fails does not stop the others."""
+    # The driver of a run asks for no CPU: `_limit_on_cluster` counts those of its workers and tasks.
+    task = ray.remote(num_cpus=0)(_run_point_in)
+    used = _used_resources()
     running: dict[Any, SweepPoint] = {}
     while waiting or running:
-        while waiting and len(running) < min(limit, _room(waiting[0].config, taken)):
+        while waiting and len(running) < min(limit, _limit_on_cluster(waiting[0].config, used)):
             point = waiting.popleft()
             print(f"training {point.config.name}", flush=True)
             running[task.remote(os.getcwd(), point, parent)] = point
@@ -130,8 +132,8 @@ def _side_by_side(waiting: deque[SweepPoint], limit: int, parent: str) -> Iterat
                 yield _failed(point, error)
 
 
-def _local_room(config: TrainConfig) -> int | None:
-    """Runs that this machine's cores and GPUs have work for at once; None where a Ray is there to be joined.
+def _local_limit(config: TrainConfig) -> int | None:
+    """Most runs at once for the cores and GPUs of this machine; None where an existing Ray is used.
 
     A run without `threads` takes all cores.
     """
@@ -139,62 +141,62 @@ def _local_room(config: TrainConfig) -> int | None:
         return None
     gpus = torch.cuda.device_count()
     if gpus and config.gpus is not False:
-        return max(1, int(gpus // _gpus_of(config)))
+        return max(1, int(gpus // _required_gpus(config)))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // (config.most_workers * (config.threads or cores)))
 
 
-def _taken() -> dict[str, float]:
-    """What others had of the cluster when the sweep began."""
-    there, free = ray.cluster_resources(), ray.available_resources()
-    return {name: there.get(name, 0.0) - free.get(name, 0.0) for name in ("CPU", "GPU")}
+def _used_resources() -> dict[str, float]:
+    """CPUs and GPUs of the cluster that others use when the sweep starts."""
+    total, free = ray.cluster_resources(), ray.available_resources()
+    return {name: total.get(name, 0.0) - free.get(name, 0.0) for name in ("CPU", "GPU")}
 
 
-def _room(config: TrainConfig, taken: Mapping[str, float]) -> int:
-    """Runs that the cluster has room for now, those that are running among them; one may always try."""
-    there = ray.cluster_resources()
-    room = int((there.get("CPU", 0) - taken["CPU"]) // cpus_of(config))
-    if there.get("GPU") and config.gpus is not False:
-        room = min(room, int((there["GPU"] - taken["GPU"]) // _gpus_of(config)))
-    return max(1, room)
+def _limit_on_cluster(config: TrainConfig, used: Mapping[str, float]) -> int:
+    """Most runs at once for the cluster's present size, and at least one; used: resources that others use."""
+    total = ray.cluster_resources()
+    limit = int((total.get("CPU", 0) - used["CPU"]) // required_cpus(config))
+    if total.get("GPU") and config.gpus is not False:
+        limit = min(limit, int((total["GPU"] - used["GPU"]) // _required_gpus(config)))
+    return max(1, limit)
 
 
-def _gpus_of(config: TrainConfig) -> float:
+def _required_gpus(config: TrainConfig) -> float:
     return config.most_workers + config.validation.gpus
 
 
-def _point_outcome_in(folder: str, point: SweepPoint, parent: str) -> Outcome:
-    """`point_outcome` in a process of Ray's, whose relative paths are of the folder the command was started in."""
+def _run_point_in(folder: str, point: SweepPoint, parent: str) -> RunResult:
+    """`run_point` in a Ray task; folder: where the command was started, the base of relative paths."""
     if os.path.isdir(folder):
         os.chdir(folder)
-    return point_outcome(point, parent)
+    return run_point(point, parent)
 
 
-def _finished_outcome(point: SweepPoint) -> Outcome:
-    """Of a run whose weights are there and measured; raises `UserError` where they came of other settings."""
+def _finished_result(point: SweepPoint) -> RunResult:
+    """Result of a run that is trained and measured; raises `UserError` where it had other settings."""
     exported = train(point.config)
-    return Outcome(
+    return RunResult(
         name=point.config.name, values=point.values, weights=exported, figures=_measured(point.config)
     )
 
 
-def point_outcome(point: SweepPoint, parent: str) -> Outcome:
-    """Train the run, or go on with it, and measure its weights.
+def run_point(point: SweepPoint, parent: str) -> RunResult:
+    """Train or resume the run of a point, and measure its weights; parent: id of the parent run in MLflow.
 
-    Raises nothing: a run that failed is an outcome with the reason.
+    Raises nothing: the result of a run that failed holds the reason.
     """
     try:
         exported = train(point.config, parent=parent)
         figures = _measure(point.config, exported)
-        return Outcome(name=point.config.name, values=point.values, weights=exported, figures=figures)
-    except Exception as error:  # noqa: BLE001 - the other runs go on, whatever this one ended with
+        return RunResult(name=point.config.name, values=point.values, weights=exported, figures=figures)
+    except Exception as error:  # noqa: BLE001 - the other runs go on, whatever ended this one
         return _failed(point, error)
 
 
-def _failed(point: SweepPoint, error: Exception) -> Outcome:
-    sentence = str(error) if isinstance(error, UserError) else user_error_within(error)
+def _failed(point: SweepPoint, error: Exception) -> RunResult:
+    sentence = str(error) if isinstance(error, UserError) else find_user_error(error)
     reason = sentence or f"{type(error).__name__}: {error}".strip().splitlines()[0]
-    return Outcome(name=point.config.name, values=point.values, error=reason)
+    return RunResult(name=point.config.name, values=point.values, error=reason)
 
 
 def _is_measured(config: TrainConfig) -> bool:
@@ -202,7 +204,7 @@ def _is_measured(config: TrainConfig) -> bool:
 
 
 def _measured(config: TrainConfig) -> dict[str, float] | None:
-    """What the run's weights were found to reach, None where nobody has measured them on these pairs."""
+    """Metrics of the run's weights from `MEASURED_FILE`; None where they were not measured on these pairs."""
     if not storage.exists(_file(config, MEASURED_FILE)):
         return None
     found = json.loads(storage.read_bytes(_file(config, MEASURED_FILE)))
@@ -212,12 +214,11 @@ def _measured(config: TrainConfig) -> dict[str, float] | None:
 
 
 def _measure(config: TrainConfig, exported: str) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="diffuir-") as folder:
-        local = Path(folder) / WEIGHTS_FILE
-        local.write_bytes(storage.read_bytes(exported))
-        restorer = Restorer(local, precision="float32")
+    """Measure the exported weights on the held-out pairs, and write the metrics into `MEASURED_FILE`."""
+    with fetch_weights(exported).as_file() as file:
+        restorer = Restorer(file, precision="float32")
     figures = measure(restorer, held_out(config.validation))
-    found = {"validation": config.validation.model_dump(mode="json"), "figures": sweep_report.finite(figures)}
+    found = {"validation": config.validation.model_dump(mode="json"), "figures": json_values(figures)}
     storage.write_bytes(_file(config, MEASURED_FILE), json.dumps(found, indent=1).encode())
     return figures
 
@@ -226,27 +227,27 @@ def _file(config: TrainConfig, name: str) -> str:
     return storage.join(storage.absolute(config.storage), f"{config.name}/{name}")
 
 
-def _files(config: SweepConfig, outcomes: Sequence[Outcome]) -> dict[str, bytes]:
-    """What a sweep leaves in its folder."""
+def _files(config: SweepConfig, results: Sequence[RunResult]) -> dict[str, bytes]:
+    """Files of the report by name; without a plot where no run has metrics."""
     files = {
-        TABLE_FILE: sweep_report.markdown(config.name, outcomes).encode(),
-        RESULTS_FILE: sweep_report.as_json(config.name, outcomes).encode(),
+        TABLE_FILE: sweep_report.markdown(config.name, results).encode(),
+        RESULTS_FILE: sweep_report.as_json(config.name, results).encode(),
     }
-    if any(outcome.figures for outcome in outcomes):
-        files[PLOT_FILE] = sweep_report.plot(config.name, outcomes)
+    if any(result.figures for result in results):
+        files[PLOT_FILE] = sweep_report.plot(config.name, results)
     return files
 
 
-def _is_reported(config: SweepConfig, folder: str, outcomes: Sequence[Outcome]) -> bool:
+def _is_reported(config: SweepConfig, folder: str, results: Sequence[RunResult]) -> bool:
     file = storage.join(folder, RESULTS_FILE)
-    results = sweep_report.as_json(config.name, outcomes).encode()
-    return storage.exists(file) and storage.read_bytes(file) == results
+    expected = sweep_report.as_json(config.name, results).encode()
+    return storage.exists(file) and storage.read_bytes(file) == expected
 
 
-def _write_report(config: SweepConfig, folder: str, outcomes: Sequence[Outcome], tracker: Tracker) -> None:
-    """Table, figures and plot, in the parent run and in the sweep's folder; the figures last, as they say that all
-    is there."""
-    files = _files(config, outcomes)
+def _write_report(config: SweepConfig, folder: str, results: Sequence[RunResult], tracker: Tracker) -> None:
+    """Write table, plot and results into the parent run and the sweep's folder; the results last, so that where
+    they are, the others are too."""
+    files = _files(config, results)
     with tempfile.TemporaryDirectory(prefix="diffuir-") as temporary:
         for name in sorted(files, key=lambda name: name == RESULTS_FILE):
             local = Path(temporary) / name
@@ -255,7 +256,7 @@ def _write_report(config: SweepConfig, folder: str, outcomes: Sequence[Outcome],
             storage.write_bytes(storage.join(folder, name), files[name])
 
 
-def _line(outcome: Outcome) -> str:
-    if outcome.figures is None:
-        return f"failed: {outcome.name}: {outcome.error}"
-    return f"{outcome.name}: {outcome.figures['psnr']:.2f} dB, SSIM {outcome.figures['ssim']:.4f}"
+def _line(result: RunResult) -> str:
+    if result.figures is None:
+        return f"failed: {result.name}: {result.error}"
+    return f"{result.name}: {result.figures['psnr']:.2f} dB, SSIM {result.figures['ssim']:.4f}"

@@ -1,4 +1,4 @@
-"""The settings of a sweep, and the training runs that they stand for."""
+"""The settings of a sweep, and the training runs that they describe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    model_validator,
+)
 
 from diffuir_core import UserError
 
@@ -18,11 +24,11 @@ from ..config import Config, parse_config, put
 from ..train.settings import OPERATIONAL, TrainConfig
 
 LONGEST_NAME = 100
-"""Of a run: its name is one of a folder, too."""
+"""Most characters in the name of a run, which is also the name of a folder."""
 
 
 def _with_dots(grid: Any, prefix: str = "") -> Any:
-    """The grid under dotted keys, where `grid.ema.decay=[...]` has made nested ones of them."""
+    """The grid with dotted keys, where `grid.ema.decay=[...]` has made nested keys."""
     if not isinstance(grid, Mapping):
         return grid
     flat: dict[str, Any] = {}
@@ -37,22 +43,28 @@ class SweepPoint:
     """One run of a sweep."""
 
     values: dict[str, Any]
-    """What the swept keys hold in `config`."""
+    """Value of each swept key in `config`."""
     config: TrainConfig
+    """The settings of the run."""
 
 
 class SweepConfig(Config):
     """A training run for every combination of some settings' values."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Name of the sweep: its folder under `train.storage`, its run in MLflow, and what its runs' names begin with.
-    The same name resumes it."""
+    """Name of the sweep: its folder under `train.storage`, its run in MLflow, and the beginning of its runs'
+    names. The same name resumes it."""
     grid: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(_with_dots)]
-    """Values by setting of a run, nested ones dotted: every combination is trained."""
+    """Values to try, by the dotted key of a setting of a run: every combination is trained."""
     at_once: int | None = Field(default=None, gt=0)
-    """Runs at once, at most; null: as many as the cluster, or the cores of this machine, have room for."""
+    """Most runs at once; null for as many as the cluster, or the cores of this machine, have room for."""
     train: TrainConfig = TrainConfig()
-    """What the runs have in common; `validation` is what the table is made from."""
+    """Settings that all runs share; the table is made from its `validation`."""
+
+    @field_serializer("train", mode="wrap")
+    def _without_name(self, train: TrainConfig, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The shared settings without a name, since each run has its own."""
+        return {key: value for key, value in serialize(train).items() if key != "name"}
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -86,29 +98,29 @@ class SweepConfig(Config):
             settings = self.train.model_dump(mode="json", exclude_unset=True)
             for key, value in given.items():
                 put(settings, key, value, f"grid: {key}")
-            config = parse_config(TrainConfig, settings, _described(given))
-            # As they were understood: YAML reads 2e-4 as text, and 1e-4 and 0.0001 are one value.
-            understood = config.model_dump(mode="json")
-            values = {key: _at(understood, key) for key in given}
+            config = parse_config(TrainConfig, settings, _point_name(given))
+            # As the model reads them: YAML reads 2e-4 as text, and 1e-4 and 0.0001 are one value.
+            parsed = config.model_dump(mode="json")
+            values = {key: _value_at(parsed, key) for key in given}
             config = config.model_copy(update={"name": _run_name(self.name, values)})
             points.append(SweepPoint(values=values, config=config))
         return points
 
 
-def _at(settings: Any, key: str) -> Any:
-    """What stands at a dotted key, as `put` puts it."""
+def _value_at(settings: Any, key: str) -> Any:
+    """The value at a dotted key, as `put` sets it."""
     for part in key.split("."):
         settings = settings[int(part) if isinstance(settings, list) else part]
     return settings
 
 
-def _described(values: Mapping[str, Any]) -> str:
+def _point_name(values: Mapping[str, Any]) -> str:
     return "grid at " + ", ".join(f"{key}={json.dumps(value, default=str)}" for key, value in values.items())
 
 
 def _run_name(sweep: str, values: Mapping[str, Any]) -> str:
-    """`<sweep>-<key>-<value>`, with a checksum behind it where letters had to be left out: others may have been
-    there in another value."""
+    """`<sweep>-<key>-<value>`, with a checksum where characters had to be left out, in which other values may
+    differ."""
     text = "-".join(
         f"{key}-{value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()
     )

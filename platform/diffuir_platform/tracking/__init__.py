@@ -1,11 +1,11 @@
-"""MLflow: one run across restarts, told to a tracker that may be away, and a registry of what was trained."""
+"""MLflow: one run across restarts, logged through a spool on the disk, and the registry of trained weights."""
 
 from .card import model_card
 from .connection import sqlite_uri
-from .courier import deliver
 from .provenance import GitState, code_state, git_state, submitted_state
 from .registry import fetch_registered
 from .tracker import Tracker, open_run
+from .uploader import deliver
 
 __all__ = [
     "GitState",

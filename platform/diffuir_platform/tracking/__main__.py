@@ -1,4 +1,4 @@
-"""`python -m diffuir_platform.tracking FOLDER`: brings to the tracker what runs have left on the disk."""
+"""`python -m diffuir_platform.tracking FOLDER`: delivers the records that runs have left on the disk to MLflow."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from diffuir_core import UserError
 
-from .courier import deliver
+from .uploader import deliver
 
 
 def main() -> int:
-    """0: all is delivered; 2: it could not be, one sentence why."""
+    """Run the command; return 0 where all is delivered, 2 where something could not be, with a sentence why."""
     parser = argparse.ArgumentParser(prog="python -m diffuir_platform.tracking", description=__doc__)
     parser.add_argument(
-        "folder", type=Path, help="what the run has named: its spool, or its own folder in it"
+        "folder", type=Path, help="folder that the run has printed: the spool, or one run's folder in it"
     )
-    parser.add_argument("--tracking-uri", help="the tracker's address, where it is not what it was")
+    parser.add_argument("--tracking-uri", help="address of the tracker, where it has changed since the run")
     options = parser.parse_args()
     try:
         count = deliver(options.folder, options.tracking_uri)

@@ -1,10 +1,11 @@
-"""The card of a model: what it was made from and what it reaches, for people, in Markdown."""
+"""Model cards: the recipe and the metrics of trained weights in Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from ..text import markdown_table
 from .params import flattened
 from .provenance import GitState
 
@@ -15,23 +16,21 @@ def model_card(
     figures: Mapping[str, Mapping[str, float]] | None = None,
     git: GitState | None = None,
 ) -> str:
-    """Markdown from what the weights' header holds of their training.
+    """Return a model card in Markdown from the recipe in the header of a weights file.
 
-    recipe: `settings`, `data` (task -> counts), and whatever else was recorded. figures: of the validation,
-    data set -> metric -> value.
+    recipe: `settings`, `data` (task -> counts), and whatever else was recorded. figures: metrics of the
+    validation, data set -> metric -> value. git: state of the code that trained them.
     """
     others = {key: value for key, value in recipe.items() if key not in ("settings", "data")}
     parts = [f"# {title}"]
     if figures:
-        parts += ["## Validation", _sets("set", figures)]
+        parts += ["## Validation", _table_of_rows("set", figures)]
     if recipe.get("data"):
-        parts += ["## Data", _sets("task", recipe["data"])]
-    parts += [
-        "## Settings",
-        _table(("setting", "value"), sorted(flattened(recipe.get("settings", {})).items())),
-    ]
+        parts += ["## Data", _table_of_rows("task", recipe["data"])]
+    settings = sorted(flattened(recipe.get("settings", {})).items())
+    parts += ["## Settings", markdown_table(("setting", "value"), settings)]
     if others:
-        parts += ["## Recorded with them", _table(("what", "value"), flattened(others).items())]
+        parts += ["## Recorded with them", markdown_table(("what", "value"), flattened(others).items())]
     parts += ["## Code", _code(git)]
     return "\n\n".join(parts) + "\n"
 
@@ -43,17 +42,8 @@ def _code(git: GitState | None) -> str:
     return f"Commit {git.commit}{f' of {git.branch}' if git.branch else ''}{changed}."
 
 
-def _sets(what: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """A row for each key, a column for each name that any of them has."""
+def _table_of_rows(first: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table with a row for each key, titled `first`, and a column for each name in any of the rows."""
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    return _table((what, *columns), ((key, *(row.get(c, "") for c in columns)) for key, row in rows.items()))
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return " ".join(text.split()).replace("|", "\\|")
+    cells = ((key, *(row.get(c, "") for c in columns)) for key, row in rows.items())
+    return markdown_table((first, *columns), cells)

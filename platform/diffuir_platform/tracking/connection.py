@@ -1,4 +1,4 @@
-"""A tracker's client that notices soon that nobody answers, and what may be said of its address."""
+"""A client of MLflow that fails soon where nobody answers, and addresses and errors without passwords."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # One more try, at once: for a kept connection that the server has closed. Waiting is the courier's business.
+    # One retry, at once: for a kept connection that the server has closed. The uploader does the backoff.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
-    # Of each wait for the other side, not of a whole upload.
+    # Seconds for each answer of the server, not for a whole upload.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
-_LOUDEST = {
+_LOG_LEVELS = {
     "mlflow": logging.WARNING,
     "alembic": logging.WARNING,
-    # Their tracebacks and retries say what the courier says in one sentence.
+    # They log tracebacks and retries; the uploader logs one sentence.
     "mlflow.store.db.utils": logging.CRITICAL,
     "urllib3.connectionpool": logging.ERROR,
 }
 _DATABASE_ATTEMPTS = 3
-"""Of connecting to a database, within a second; MLflow's ten take 100 s."""
+"""Attempts to connect to a database, within a second; MLflow's own ten take 100 s."""
 _LONGEST_REASON = 200
+"""Most characters of an error's reason."""
 
 
 def connect(uri: str) -> Any:
-    """An `MlflowClient` of `uri`. A database is opened here, a server is not asked yet.
+    """Return an `MlflowClient` of `uri`; a database is opened at once, a server is not asked yet.
 
-    The user and password of an http(s) address go where MLflow looks for them, MLFLOW_TRACKING_USERNAME and
-    MLFLOW_TRACKING_PASSWORD, and not into the addresses that its errors repeat: a process can speak to one tracker
-    with a password.
+    The user and password of an http(s) address go into MLflow's variables, MLFLOW_TRACKING_USERNAME and
+    MLFLOW_TRACKING_PASSWORD, because its errors repeat the address. So a process can use one tracker with a
+    password.
     """
     from mlflow import MlflowClient
 
-    for name, level in _LOUDEST.items():
+    for name, level in _LOG_LEVELS.items():
         logging.getLogger(name).setLevel(level)
     if not uri.startswith(("http://", "https://")):
         from mlflow.store.db import utils
@@ -60,22 +61,22 @@ def connect(uri: str) -> Any:
     return MlflowClient(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
 
 
-def unusable() -> tuple[type[Exception], ...]:
-    """What is raised where a tracker, its database or its store of files can't be used."""
+def connection_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions that mean that a tracker, its database or its artifact store can't be used."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    # ImportError: the driver of a database or a bucket is not installed. ValueError: no URL.
+    # ImportError: the driver of a database or a bucket is not installed. ValueError: not a URL.
     return (MlflowException, SQLAlchemyError, OSError, ImportError, ValueError)
 
 
-def cannot_be_used(uri: str, error: Exception, remedy: str) -> UserError:
-    """The sentence for a tracker that did not answer a request that can't wait."""
-    return UserError(f"the tracker at {shown(uri)} can't be used ({reason(error)}): {remedy}")
+def unusable_tracker(uri: str, error: Exception, remedy: str) -> UserError:
+    """Return the error for a tracker that failed a request which can't wait."""
+    return UserError(f"the tracker at {without_password(uri)} can't be used ({reason(error)}): {remedy}")
 
 
 def absolute(uri: str) -> str:
-    """`uri` with the path of a SQLite file made absolute: Ray's workers run in other folders."""
+    """Return `uri` with the path of a SQLite file made absolute: Ray's workers run in other folders."""
     path = uri.removeprefix("sqlite:///")
     if path == uri or path.startswith(("/", ":")) or not path:
         return uri
@@ -83,21 +84,21 @@ def absolute(uri: str) -> str:
 
 
 def sqlite_uri(file: Path) -> str:
-    """The address of a tracker in a SQLite file, in whose name ? and % are no marks of an address."""
+    """Return the address of a tracker in a SQLite file, with ? and % of its path escaped."""
     return f"sqlite:///{str(file).replace('%', '%25').replace('?', '%3F')}"
 
 
-def shown(uri: str) -> str:
-    """`uri` as it may be printed and kept: without user and password."""
+def without_password(uri: str) -> str:
+    """Return `uri` without user and password, fit to be printed and kept."""
     scheme, separator, rest = uri.partition("://")
     if not separator or rest.startswith("/"):
         return uri
-    # By the last @: an unescaped one, or a slash, in a password must not show half of it.
+    # Up to the last @: a password with an unescaped @ or slash must go as a whole.
     return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong in a few words: what the system or the database said, else the first line of the message."""
+    """Return the reason in a few words: of the system or the database, else the first line of the message."""
     from sqlalchemy.exc import DBAPIError
 
     inner: BaseException | None = error

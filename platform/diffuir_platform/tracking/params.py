@@ -1,4 +1,4 @@
-"""Settings as MLflow takes them: one level of names, and texts of a limited length."""
+"""Settings as parameters of MLflow: one level of names, and texts of a limited length."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 LONGEST_NAME = 250
+"""MLflow's limit for the name of a parameter, characters."""
 LONGEST_VALUE = 6000
-"""MLflow's limits, in characters."""
+"""MLflow's limit for the value of a parameter, characters."""
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings under dotted names, as texts; the parts of a list of settings are numbered from 0."""
+    """Return nested settings as texts under dotted names; the items of a list of settings are numbered from 0."""
     flat: dict[str, str] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
@@ -29,7 +30,7 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def shortened(flat: Mapping[str, str], whole: str) -> tuple[dict[str, str], bool]:
-    """`flat` within MLflow's limits, and whether anything was cut; a cut text points to the file `whole`."""
+    """Return `flat` within MLflow's limits, and whether a value was cut; a cut value names the file `whole`."""
     mark = f"... (cut, whole in {whole})"
     short = {}
     cut = False

@@ -1,4 +1,4 @@
-"""Where a run comes from: what its tags say."""
+"""Provenance of a run: the commit of the code, the version, the parent run and the data, as MLflow's tags."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from pathlib import Path
 import diffuir_core
 
 SECONDS_FOR_GIT = 10
+"""Longest time of a git command, seconds."""
 
 SUBMITTED = "DIFFUIR_GIT"
-"""In the environment of a job: the state that its code was submitted in, as the job has no repository."""
+"""Variable in the environment of a job with the `GitState` of its code: the job has no repository to ask."""
 
 
 @dataclass(frozen=True)
 class GitState:
-    """The state of a repository."""
+    """State of a git repository."""
 
     commit: str
+    """Full hash of the commit that is checked out."""
     branch: str
-    """Empty where none is checked out."""
+    """Name of the branch; empty where none is checked out."""
     dirty: bool
-    """Whether a file that git follows differs from the commit."""
+    """Whether a tracked file differs from the commit."""
 
 
 def code_state() -> GitState | None:
-    """The state of the repository that this code lies in, or that it was submitted from."""
+    """Return the state of the repository that holds this code, or that it was submitted from as a job."""
     submitted = os.environ.get(SUBMITTED)
     if submitted:
         return GitState(**json.loads(submitted))
@@ -38,15 +40,15 @@ def code_state() -> GitState | None:
 
 
 def submitted_state() -> dict[str, str]:
-    """What a job that gets this code needs in its environment, to know its state."""
+    """Return the environment by which a job knows the state of its code."""
     state = code_state()
     return {} if state is None else {SUBMITTED: json.dumps(asdict(state))}
 
 
 def git_state(folder: Path) -> GitState | None:
-    """The state of the repository that follows files of `folder`; None where none does, without git, or before a
-    commit."""
-    # A package that is installed may lie in somebody's repository without being part of it.
+    """Return the state of the repository that tracks files of `folder`; None where there is none, without git, and
+    before the first commit."""
+    # An installed package may lie in somebody's repository without being part of it.
     if not _git(folder, "ls-files"):
         return None
     lines = _git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
@@ -58,8 +60,8 @@ def git_state(folder: Path) -> GitState | None:
 
 
 def _git(folder: Path, *arguments: str) -> list[str]:
-    """The lines that git answers in `folder`; none where it fails."""
-    # Without the option a status may write the index, and so be in the way of a commit.
+    """Return the lines that a git command in `folder` prints; none where it fails."""
+    # Without this a status may write the index, and a commit at the same time would fail.
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
         done = subprocess.run(
@@ -79,17 +81,17 @@ def _git(folder: Path, *arguments: str) -> list[str]:
 def provenance_tags(
     git: GitState | None, parent: str | None, index: str | None, data: str | None
 ) -> dict[str, str]:
-    """The tags of a new run, under MLflow's own names where it has them.
+    """Return the tags of a new run, under MLflow's own names where it has them.
 
-    parent: the id of the run that this one belongs to. index: the fingerprints of the indexes of its data. data:
-    the one of all that it is trained on.
+    parent: id of the parent run. index: fingerprints of the indexes, separated by commas. data: fingerprint of all
+    training data.
     """
     tags = {}
     if git is not None:
         tags["mlflow.source.git.commit"] = git.commit
         tags["mlflow.source.git.branch"] = git.branch
         tags["mlflow.source.git.dirty"] = str(git.dirty).lower()
-    with suppress(PackageNotFoundError):  # run from its sources
+    with suppress(PackageNotFoundError):  # not installed, but run from its sources
         tags["diffuir.version"] = version("diffuir")
     if parent is not None:
         tags["mlflow.parentRunId"] = parent

@@ -1,7 +1,7 @@
-"""Trained weights in MLflow's model registry: put there with their card, and fetched back.
+"""Trained weights in MLflow's model registry: registered with their model card, and fetched back.
 
-A version is no pickled model: it is a folder of its run's files, `runs:/RUN_ID/registered/SHA256`, with the
-weights and their card, README.md. The checksum is in the name so that no other weights ever take their place.
+A version is not a pickled model but a folder of the run's artifacts, `runs:/RUN_ID/registered/SHA256`, with the
+weights and their card, README.md. The checksum in the name keeps other weights from ever taking their place.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from typing import Any
 
 from diffuir_core import UserError
 
-from .connection import cannot_be_used, connect, reason, shown, unusable
+from .connection import connect, connection_errors, reason, unusable_tracker, without_password
 
 CHECKSUM_TAG = "diffuir.sha256"
+"""Tag of a version with the SHA-256 of its weights file."""
 NEWEST = "latest"
-"""MLflow's own name for the newest version: no alias may be called so."""
+"""MLflow's own name for the newest version; an alias must not have it."""
 CARD_FILE = "README.md"
 LONGEST_DESCRIPTION = 5000
-"""Characters of a version's description that every database takes."""
+"""Most characters of a version's description that every database takes."""
 
 
 def check_name(name: str, alias: str | None) -> None:
@@ -36,7 +37,10 @@ def check_name(name: str, alias: str | None) -> None:
 
 
 def register_version(client: Any, run_id: str, record: dict[str, Any]) -> None:
-    """Make the version that `record` (name, alias, folder, checksum, description) tells of, or find it made."""
+    """Make a version of the registered model, and set its alias; a version that exists is not made again.
+
+    record: `name`, `alias`, `folder`, `checksum` and `description`, as `Tracker.register` writes them.
+    """
     from mlflow.exceptions import MlflowException
 
     name, alias = record["name"], record["alias"]
@@ -61,21 +65,21 @@ def register_version(client: Any, run_id: str, record: dict[str, Any]) -> None:
 
 
 def fetch_registered(uri: str, name: str, version: str = NEWEST, cache: Path | None = None) -> Path:
-    """The weights file of a registered model, fetched once and kept in `cache`.
+    """Return the weights file of a registered model, downloaded once and kept in `cache`.
 
     version: an alias, a number, or "latest". cache: None for diffuir/models in the user's cache folder. Raises
     `UserError` where the tracker can't be used, has no such version, or gives other bytes than were registered.
     """
     from mlflow.artifacts import download_artifacts
 
-    wanted = _wanted(name, version)
+    wanted = _model_uri(name, version)
     try:
         client = connect(uri)
         found = _version(client, uri, name, version)
         checksum = found.tags.get(CHECKSUM_TAG, "")
-        if not re.fullmatch("[0-9a-f]{64}", checksum):  # registered by somebody else
+        if not re.fullmatch("[0-9a-f]{64}", checksum):  # registered by another program
             checksum = ""
-        # A number says little: two trackers have a version 1 each.
+        # The number would not do: every tracker has a version 1.
         identity = (
             checksum or hashlib.sha256(f"{found.source} {found.creation_timestamp}".encode()).hexdigest()
         )
@@ -86,26 +90,26 @@ def fetch_registered(uri: str, name: str, version: str = NEWEST, cache: Path | N
                 fetched = download_artifacts(
                     artifact_uri=found.source, dst_path=folder, tracking_uri=client.tracking_uri
                 )
-                _check(_weights_in(Path(fetched), wanted), checksum, wanted)
+                _check_checksum(_weights_in(Path(fetched), wanted), checksum, wanted)
                 try:
                     Path(fetched).rename(target)
                 except OSError:
                     if not target.exists():  # another process was faster
                         raise
         return _weights_in(target, wanted)
-    except unusable() as error:
-        raise cannot_be_used(uri, error, "check its address, and that it has the model's files") from None
+    except connection_errors() as error:
+        raise unusable_tracker(uri, error, "check its address, and that it has the model's files") from None
 
 
 def pinned_version(uri: str, name: str, version: str = NEWEST) -> str:
-    """The number of the version that an alias or "latest" means now; raises `UserError` as `fetch_registered`."""
+    """Return the number of the version that an alias or "latest" means now; raises as `fetch_registered` does."""
     try:
         return str(_version(connect(uri), uri, name, version).version)
-    except unusable() as error:
-        raise cannot_be_used(uri, error, "check its address") from None
+    except connection_errors() as error:
+        raise unusable_tracker(uri, error, "check its address") from None
 
 
-def _wanted(name: str, version: str) -> str:
+def _model_uri(name: str, version: str) -> str:
     by_number = _is_number(version) or version == NEWEST
     return f"models:/{name}/{version}" if by_number else f"models:/{name}@{version}"
 
@@ -120,15 +124,14 @@ def _version(client: Any, uri: str, name: str, version: str) -> Any:
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        what = (
-            f"there is no {_wanted(name, version)} at {shown(uri)} ({reason(error)}): look in its registry for "
-            "the name"
-        )
-        raise UserError(what) from None
+        raise UserError(
+            f"there is no {_model_uri(name, version)} at {without_password(uri)} ({reason(error)}): look in its "
+            "registry for the name"
+        ) from None
 
 
 def checksum_of(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
@@ -137,12 +140,12 @@ def _weights_in(folder: Path, wanted: str) -> Path:
     files = sorted(folder.glob("*.safetensors"))
     if len(files) != 1:
         raise UserError(
-            f"{wanted} holds {len(files)} safetensors files, not one: it was not registered by DiffUIR"
+            f"{wanted} holds {len(files)} safetensors files, not one: name a model that DiffUIR has registered"
         )
     return files[0]
 
 
-def _check(file: Path, checksum: str, wanted: str) -> None:
+def _check_checksum(file: Path, checksum: str, wanted: str) -> None:
     if checksum and checksum_of(file) != checksum:
         raise UserError(
             f"{wanted} is not what was registered (its SHA-256 differs): register the weights again"

@@ -1,4 +1,4 @@
-"""A run in MLflow as training sees it: what is logged is safe at once, and delivered when that is possible."""
+"""A run in MLflow that never makes training wait: records are safe on the disk at once, and delivered later."""
 
 from __future__ import annotations
 
@@ -17,45 +17,47 @@ from PIL import Image
 
 from diffuir_core import UserError
 
-from .connection import absolute, cannot_be_used, connect, shown, unusable
-from .courier import Courier
+from .connection import absolute, connect, connection_errors, unusable_tracker, without_password
 from .params import flattened, shortened
 from .provenance import code_state, provenance_tags
 from .registry import CARD_FILE, LONGEST_DESCRIPTION, check_name, checksum_of
 from .spool import Queue, Record, Spool
+from .uploader import Uploader
 
-PATIENCE = 30.0
-"""Seconds that the end of a run waits for a tracker that takes nothing."""
+STALL_TIMEOUT = 30.0
+"""Longest time that the end of a run waits for a tracker that takes nothing, seconds."""
 SPOOL_FOLDER = "mlspool"
-"""The spool's folder beside the artifacts, where none is named."""
+"""Name of the spool beside the artifacts, where no other is given."""
 PARAMS_FILE = "params.json"
+"""Artifact with the whole parameters, where MLflow's limits cut some."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Tracker:
-    """One MLflow run, made by the driver and written to by the first worker; travels between them by pickling.
+    """One MLflow run, opened by the driver and written to by the first worker; it can be pickled.
 
-    Nothing here but `flush` and `finish` waits for MLflow, and nothing raises where it can't be reached: what is
-    logged goes into a folder of `spool`, and a thread delivers it in order. A process that goes on with the run
-    delivers what an earlier one left there, with the first thing that it logs.
+    Only `flush` and `finish` wait for MLflow, and nothing raises where it can't be reached: records go into a
+    folder of `spool`, and a thread delivers them in order. A process that resumes a run delivers what an earlier
+    one left there with its own first record.
     """
 
     uri: str = field(repr=False)
-    """May hold a password: `address` is what can be shown."""
+    """Address of the tracker, which may hold a password; `address` has none."""
     run_id: str
+    """MLflow's id of the run."""
     spool: Path
-    """Folder of what is not delivered yet, a folder for each run in it. Best on the local disk."""
+    """Folder for undelivered records, with a folder for each run; best on the local disk."""
 
     def __reduce__(self) -> tuple[type[Tracker], tuple[str, str, Path]]:
-        # The thread stays where it is.
+        # Without the uploader, whose thread stays in its process.
         return Tracker, (self.uri, self.run_id, self.spool)
 
     @property
     def address(self) -> str:
-        """The tracker's address without user and password."""
-        return shown(self.uri)
+        """Address of the tracker without user and password."""
+        return without_password(self.uri)
 
     @cached_property
     def _spool(self) -> Spool:
@@ -64,39 +66,39 @@ class Tracker:
             spool.open(self.address, self.run_id)
         except OSError as error:
             raise UserError(
-                f"can't write to {spool.folder} ({error.strerror}), where what is logged waits for the tracker: "
-                "name another folder for it"
+                f"can't write to {spool.folder} ({error.strerror}), which keeps what is logged until the tracker "
+                "has it: name another folder for it"
             ) from error
         return spool
 
     @cached_property
-    def _courier(self) -> Courier:
-        return Courier(self.uri, self.run_id, self._spool)
+    def _uploader(self) -> Uploader:
+        return Uploader(self.uri, self.run_id, self._spool)
 
     @cached_property
     def _lost(self) -> list[str]:
-        """Why things could not be kept, one for each."""
+        """Reasons of the records that could not be written to the disk."""
         return []
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Add one point to each curve, unless it has one of this step; takes a fraction of a millisecond."""
+        """Add a point to each curve, unless it has one of this step; takes a fraction of a millisecond."""
         values = {name: float(value) for name, value in metrics.items() if name != "step"}
         if values:
             record = {"do": "point", "step": int(step), "time": _now(), "values": values}
             self._add(self._spool.records, record)
 
     def undelivered(self) -> list[Record]:
-        """The points that the tracker does not have yet, for whoever goes on with the run without this disk."""
-        return [record for record in self._spool.records.waiting() if record["do"] == "point"]
+        """Return the points that the tracker does not have yet, for a process that resumes the run elsewhere."""
+        return [record for record in self._spool.records.undelivered() if record["do"] == "point"]
 
     def log_again(self, points: Iterable[Record]) -> None:
-        """Add points of `undelivered`, unless they have arrived since."""
+        """Add points from `undelivered`, unless the tracker has them by now."""
         for record in points:
             self._add(self._spool.records, record)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Add the run's settings, nested ones under dotted names; one that is too long for MLflow is cut, and all
-        are then kept whole in a file."""
+        """Add the run's settings, nested ones under dotted names. A value too long for MLflow is cut, and then the
+        artifact `PARAMS_FILE` has all of them whole."""
         flat = flattened(params)
         short, cut = shortened(flat, PARAMS_FILE)
         self._add(self._spool.records, {"do": "params", "values": short})
@@ -104,31 +106,31 @@ class Tracker:
             self._add_text(json.dumps(flat, indent=1), "", PARAMS_FILE)
 
     def log_image(self, image: Image.Image, artifact: str) -> None:
-        """Keep a picture as the artifact of that path."""
+        """Log an image as the artifact of that path."""
         path = PurePosixPath(artifact)
-        with self._sparing():
+        with self._despite_full_disk():
             file, within = self._spool.new_file(path.name)
             image.save(file)
             self._add_file(within, str(path.parent))
 
     def log_text(self, text: str, artifact: str) -> None:
-        """Keep a text as the artifact of that path."""
+        """Log a text as the artifact of that path."""
         path = PurePosixPath(artifact)
         self._add_text(text, str(path.parent), path.name)
 
     def log_file(self, file: Path, folder: str) -> None:
-        """Keep a file in that folder of the run's artifacts, as it is now."""
-        with file.open("rb") as source, self._sparing():
+        """Log a copy of a file into that folder of the run's artifacts."""
+        with file.open("rb") as source, self._despite_full_disk():
             copy, within = self._spool.new_file(file.name)
             with copy.open("wb") as target:
                 shutil.copyfileobj(source, target, 2**20)
             self._add_file(within, folder)
 
     def register(self, file: Path, card: str, name: str, alias: str | None = None) -> None:
-        """Keep a weights file with its card (Markdown), and make them a version of the registered model `name`.
+        """Register a weights file with its model card (Markdown) as a version of the registered model `name`.
 
-        alias: a name for this version, which it takes from an older one. "latest" needs none: MLflow calls the
-        newest version so by itself. Raises `UserError` where MLflow would not take the names.
+        alias: name for this version, taken from an older one that has it. MLflow calls the newest version "latest"
+        by itself. Raises `UserError` where MLflow would not take the names.
         """
         check_name(name, alias)
         checksum = checksum_of(file)
@@ -139,18 +141,19 @@ class Tracker:
         version["description"] = card[:LONGEST_DESCRIPTION]
         self._add(self._spool.uploads, {"do": "register", **version})
 
-    def flush(self, patience: float = PATIENCE) -> bool:
-        """Wait until all is delivered, or nothing was for `patience` seconds; whether all is.
+    def flush(self, stall_timeout: float = STALL_TIMEOUT) -> bool:
+        """Wait until all is delivered, and return whether it is; give up after `stall_timeout` seconds in which
+        nothing was.
 
-        For a worker whose spool nobody else can reach, as the last thing it does.
+        A worker calls it last of all, as no other machine can deliver from its disk.
         """
-        return self._courier.flush(patience)
+        return self._uploader.flush(stall_timeout)
 
-    def finish(self, *, failed: bool, patience: float = PATIENCE) -> None:
-        """Close the run; what can't be delivered stays on the disk, and is said."""
+    def finish(self, *, failed: bool, stall_timeout: float = STALL_TIMEOUT) -> None:
+        """Close the run; what can't be delivered stays on the disk, and a warning names the command for it."""
         status = "FAILED" if failed else "FINISHED"
         self._add(self._spool.records, {"do": "status", "status": status, "time": _now()})
-        delivered = self.flush(patience)
+        delivered = self.flush(stall_timeout)
         if self._lost:
             _log.warning(
                 "%d things that were logged could not be kept for the tracker (%s): they are lost",
@@ -164,16 +167,17 @@ class Tracker:
             _log.warning(
                 "the tracker at %s did not take all of the run %s (%s): %s are kept in %s, deliver them with: "
                 "python -m diffuir_platform.tracking %s",
-                *(self.address, self.run_id, self._courier.trouble, self._spool.waiting(), folder, folder),
+                *(self.address, self.run_id, self._uploader.failure),
+                *(self._spool.undelivered_text(), folder, folder),
             )
 
-    def _go_on(self) -> None:
-        """Make the spool; the run goes on after what an earlier process may have left in it."""
+    def _resume(self) -> None:
+        """Make the spool; where an earlier process left records in it, set the run's status after them."""
         if not self._spool.is_delivered():
             self._add(self._spool.records, {"do": "status", "status": "RUNNING", "time": _now()})
 
     def _add_text(self, text: str, folder: str, name: str) -> None:
-        with self._sparing():
+        with self._despite_full_disk():
             file, within = self._spool.new_file(name)
             file.write_text(text, encoding="utf-8")
             self._add_file(within, folder)
@@ -183,15 +187,15 @@ class Tracker:
         self._add(self._spool.uploads, {"do": "file", "file": within, "folder": folder})
 
     def _add(self, queue: Queue, record: Record) -> None:
-        with self._sparing():
-            # An earlier run of the same id may have removed its folder at its end.
+        with self._despite_full_disk():
+            # A process that closed this run before may have removed the folder.
             self._spool.open(self.address, self.run_id)
             queue.append(record)
-        self._courier.notify()
+        self._uploader.notify()
 
     @contextmanager
-    def _sparing(self) -> Iterator[None]:
-        """A full disk loses what is logged meanwhile, and is said; it does not stop the training."""
+    def _despite_full_disk(self) -> Iterator[None]:
+        """Keep errors of the disk from ending the training: what the block logs is lost, and a warning says so."""
         try:
             yield
         except OSError as error:
@@ -216,11 +220,12 @@ def open_run(
     index: str | None = None,
     data: str | None = None,
 ) -> Tracker:
-    """The run `run_id`, or a new one called `name`.
+    """Open the run `run_id`, or a new one called `name`.
 
-    artifacts: where a database's files go. spool: the folder of what is not delivered yet; None for one beside
-    `artifacts`. parent: the id of the run that a new one belongs to. index: the fingerprints of its data's
-    indexes, data: the one of all that it is trained on. Raises `UserError` where the tracker can't be reached.
+    artifacts: folder for the artifacts of a tracker that is a database. spool: folder for undelivered records;
+    None for one beside `artifacts`. parent: id of the parent of a new run. index: fingerprints of the indexes of
+    its data, separated by commas; data: fingerprint of all its training data. Raises `UserError` where the tracker
+    can't be reached.
     """
     uri = absolute(uri)
     spool = (spool or artifacts.parent / SPOOL_FOLDER).absolute()
@@ -234,16 +239,16 @@ def open_run(
             run_id = client.create_run(
                 _experiment(client, experiment, location), run_name=name, tags=tags
             ).info.run_id
-    except unusable() as error:
-        # Without its cause, whose text is not ours to vouch for.
-        raise cannot_be_used(uri, error, "set tracking_uri") from None
+    except connection_errors() as error:
+        # Without its cause: the text may hold a password.
+        raise unusable_tracker(uri, error, "set tracking_uri") from None
     tracker = Tracker(uri, run_id, spool)
-    tracker._go_on()
+    tracker._resume()
     return tracker
 
 
 def _experiment(client: Any, name: str, artifacts: str | None) -> str:
-    """The id of the experiment, made where it is missing."""
+    """Return the id of the experiment, and make it where it is missing."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -251,7 +256,7 @@ def _experiment(client: Any, name: str, artifacts: str | None) -> str:
         try:
             return str(client.create_experiment(name, artifact_location=artifacts))
         except MlflowException as error:
-            # Another run of a sweep may have made it meanwhile.
+            # Another run of a sweep may have made it since.
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             found = client.get_experiment_by_name(name)

@@ -1,6 +1,6 @@
-"""Training runs: settings, the loop of a worker, its state and checkpoints, validation."""
+"""Training runs: settings, the driver, the loop of a worker, its state and checkpoints, validation."""
 
-from .run import train
-from .settings import TrainConfig
+import lazy_loader
 
-__all__ = ["TrainConfig", "train"]
+# The names of __init__.pyi, each loaded when it is first used: `--help` waits for neither torch nor Ray.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

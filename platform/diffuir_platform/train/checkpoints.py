@@ -1,4 +1,4 @@
-"""Checkpoints on their way into the storage and out of it, without a trace of those that did not arrive."""
+"""Files of checkpoints: scratch folders on the way to the storage, and removal of incomplete ones."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from diffuir_core import UserError
 from .. import storage
 
 WEIGHTS_FILE = "weights.safetensors"
-"""The averaged weights in a checkpoint, and what is exported."""
+"""Averaged weights, in a checkpoint and as the export of a run."""
 
 SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"
-"""Ray Train's list of the checkpoints that are whole and kept."""
+"""Ray Train's list of the complete checkpoints that are kept."""
 CHECKPOINT_PREFIX = "checkpoint_"
-"""Of the folders that Ray Train makes beside it."""
+"""Prefix of the folders that Ray Train makes beside it, one for each checkpoint."""
 
 _SCRATCH = "diffuir-checkpoint-"
 
 
 def scratch_folder() -> Path:
-    """A new folder on this machine that says which process it belongs to."""
+    """Make a temporary folder on this machine with the id of this process in its name."""
     return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-"))
 
 
 def remove_scratch_left_behind() -> None:
-    """Remove those of killed processes of this machine: each is as large as a checkpoint."""
+    """Remove the scratch folders of killed processes on this machine; each may hold a whole checkpoint."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
         owner = re.match(rf"{_SCRATCH}(\d+)-", folder.name)
         if owner and not psutil.pid_exists(int(owner[1])):
@@ -45,7 +45,7 @@ def remove_scratch_left_behind() -> None:
 
 @contextmanager
 def file_of(checkpoint: ray.train.Checkpoint, name: str) -> Iterator[Path]:
-    """The local path of one file of a checkpoint: whoever validates has no use for the optimiser's state."""
+    """Local path of one file of a checkpoint inside the block; from a store, only this file is downloaded."""
     if isinstance(checkpoint.filesystem, pyarrow.fs.LocalFileSystem):
         yield Path(checkpoint.path) / name
         return
@@ -60,10 +60,10 @@ def file_of(checkpoint: ray.train.Checkpoint, name: str) -> Iterator[Path]:
 
 
 def remove_strays(folder: str) -> None:
-    """Remove the checkpoints in a run's folder that Ray Train does not know of, before it goes on with the run.
+    """Remove the checkpoints in a run's folder that are not in Ray Train's list, before a run is resumed.
 
-    They are what a killed worker had half uploaded, and what a killed driver had not yet deleted. Raises
-    `UserError` where a checkpoint that it does know of is gone.
+    A killed worker leaves half uploaded ones, a killed driver those that it had not yet deleted. Raises
+    `UserError` where a checkpoint of the list is missing.
     """
     found = {
         parts[0]
@@ -71,18 +71,18 @@ def remove_strays(folder: str) -> None:
         for parts in [uri.removeprefix(f"{folder}/").split("/")]
         if len(parts) > 1 and parts[0].startswith(CHECKPOINT_PREFIX)
     }
-    kept = _known(folder)
+    kept = _listed_checkpoints(folder)
     gone = sorted(kept - found)
     if gone:
         raise UserError(
-            f"{storage.join(folder, gone[0])} is gone, which the run goes on from: bring it back, take another "
+            f"{storage.join(folder, gone[0])} is gone, and the run resumes from it: bring it back, take another "
             "name, or --overwrite to begin anew"
         )
     for name in sorted(found - kept):
         storage.remove_folder(storage.join(folder, name))
 
 
-def _known(folder: str) -> set[str]:
+def _listed_checkpoints(folder: str) -> set[str]:
     file = storage.join(folder, SNAPSHOT_FILE)
     if not storage.exists(file):
         return set()
@@ -90,6 +90,7 @@ def _known(folder: str) -> set[str]:
         results = json.loads(storage.read_bytes(file))["checkpoint_results"]
     except ValueError as error:
         raise UserError(
-            f"{file} was cut off, the list of checkpoints: take another name, or --overwrite to begin anew"
+            f"{file} was cut off, so the list of checkpoints is lost: take another name, or --overwrite to begin "
+            "anew"
         ) from error
     return {result["checkpoint_dir_name"] for result in results}

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
@@ -21,81 +22,100 @@ from diffuir_core import save_weights
 from diffuir_core.allocator import keep_freed_memory
 from diffuir_core.degradations import TASKS
 from diffuir_core.diffusion import forward_process, predict_residual, residual_loss, start_release
+from diffuir_core.restorer import as_signal
 from diffuir_core.sampling import ddim, last
 from diffuir_core.schedule import sampling_times
-from diffuir_core.transfer import to_device
 
-from ..data import Mixture, Share, preprocessing, shares_of_batches
+from ..data import LocalBatch, Mixture, local_batches, preprocessing
 from ..tracking import Tracker
 from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, scratch_folder
 from .panels import sample_panel
-from .progress import is_lost
+from .progress import Compiling, ProgressChannel, Replaced, Resumed, has_diverged
 from .settings import TrainConfig
 from .state import STATE_FILE, TrainState
 
 SECONDS_BETWEEN_REPORTS = 5
-"""Ray Train looks for a report every two seconds, and the next one waits for it. The tracker has every point."""
+"""Least time between two reports without a checkpoint, seconds. Ray Train takes one every two seconds at most, and
+the next one waits for it. The tracker gets every point."""
 
 
-def train_worker(setup: dict[str, Any]) -> None:
-    """What `TorchTrainer` runs on each worker.
+@dataclass(frozen=True, kw_only=True)
+class WorkerSetup:
+    """Values that the driver hands to every worker of a run."""
 
-    setup: `config` (TrainConfig), `sources` (a reference to every task's items), `initial` (None, or a reference
-    to the weights to start from), `tracker` (Tracker), `recipe` (for the header of the exported weights),
-    `data_tasks` (that load for each worker), `cpus_of_a_task` (logical CPUs that each of them asks for).
-    """
-    config: TrainConfig = setup["config"]
+    config: TrainConfig
+    """Settings of the run."""
+    sources: Any
+    """Reference in Ray's object store to the items of each task."""
+    initial: Any | None
+    """Reference to the state dict to start from; None for random weights."""
+    tracker: Tracker
+    """MLflow run; the first worker logs into it."""
+    recipe: dict[str, Any]
+    """Settings, data and fingerprints for the header of checkpoints and exported weights."""
+    data_tasks: int
+    """Tasks that load for each worker at once."""
+    cpus_of_a_task: float
+    """Logical CPUs that each of these tasks asks for; 0 where the worker's own include them."""
+    progress: ProgressChannel
+    """Channel for the first worker's messages to the driver's terminal."""
+
+
+def train_worker(setup: WorkerSetup) -> None:
+    """Train as one worker of a run: the function that `TorchTrainer` calls in each of them."""
+    config = setup.config
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         keep_freed_memory()
-        # Ray sets one thread per CPU it was asked for, which is a logical number here.
+        # Ray sets as many threads as the worker asked for CPUs, which are logical and say nothing of the cores.
         torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // world_size))
     remove_scratch_left_behind()
-    tracker: Tracker | None = setup["tracker"] if rank == 0 else None
-    state = TrainState(config, device, setup["initial"] and ray.get(setup["initial"]))
+    first = rank == 0
+    tracker = setup.tracker if first else None
+    state = TrainState(config, device, setup.initial and ray.get(setup.initial))
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with file_of(checkpoint, STATE_FILE) as file:
-            state.load(file.parent, setup["recipe"])
+            state.load(file.parent, setup.recipe)
         if tracker:
             tracker.log_again(state.points)
-        ray.train.report({"says": f"going on from step {state.step:,}"})
-    # Not all of the nodes need have a compiler, but all workers must report.
-    if any_worker(state.compiled, device, world_size):
-        ray.train.report({"says": "the network is compiled: its first steps take minutes"})
+        if first:
+            setup.progress.send(Resumed(state.step))
+    # Some nodes may have no compiler; still all workers must take part in the question.
+    if any_worker(state.compiled, device, world_size) and first:
+        setup.progress.send(Compiling())
     network = ray.train.torch.prepare_model(state.network)
-    sources = ray.get(setup["sources"])
+    sources = ray.get(setup.sources)
     prepared = preprocessing({task: sources[task] for task in config.tasks})
     mixture = Mixture(
         config.seed, config.batch_stages(), {t: len(s) for t, s in sources.items()}, config.mixture
     )
     meter = Meter(device, world_size)
-    shares = meter.waiting_for(
-        shares_of_batches(
+    batches = meter.timed(
+        local_batches(
             mixture,
-            setup["sources"],
+            setup.sources,
             state.step * config.accumulate,
             rank,
             world_size,
-            setup["data_tasks"],
-            cpus_of_a_task=setup["cpus_of_a_task"],
+            setup.data_tasks,
+            cpus_of_a_task=setup.cpus_of_a_task,
         )
     )
     warned = False
-    answer: bool | Tensor = False
-    replaced: list[str] = []
+    preempted: bool | Tensor = False
     reported = -math.inf
     while state.step < config.steps:
         for i in range(config.accumulate):
             # DDP adds the workers' gradients up once a step, with the last batch.
-            alone = world_size > 1 and i < config.accumulate - 1
-            with network.no_sync() if alone else nullcontext():
-                meter.add(accumulate_gradients(network, state, next(shares), world_size))
+            local_only = world_size > 1 and i < config.accumulate - 1
+            with network.no_sync() if local_only else nullcontext():
+                meter.add(accumulate_gradients(network, state, next(batches), world_size))
         norm = state.advance(network)
         done = state.step == config.steps
-        metrics: dict[str, Any] = {}
+        metrics: dict[str, float] = {}
         if done or state.step % config.log_every == 0:
             metrics = {
                 "step": state.step,
@@ -103,73 +123,75 @@ def train_worker(setup: dict[str, Any]) -> None:
                 "gradient_norm": float(norm),
                 **meter.drain(),
             }
-            replaced += meter.drain_replaced()
+            replaced = meter.drain_replaced()
+            if first and replaced:
+                setup.progress.send(Replaced(state.step, tuple(replaced)))
             if tracker:
-                # Each is named once, from where the process began or went on.
+                # Each photo counts once from where this process started or resumed.
                 tracker.log({**metrics, "replaced": len(meter.named)}, state.step)
         if tracker and (done or state.step % config.panels_every == 0):
             panel = sample_panel(state.averaged, state.schedule, mixture, sources)
             tracker.log_image(panel, f"panels/step-{state.step:07d}.png")
-        # A node that is about to go: what was learned since the last checkpoint goes with it otherwise.
-        # Seen a step later: whoever looks at this step's answer waits for the GPU.
-        told = not warned and ray.train.get_preemption_info() is not None
-        leaving, answer = not warned and bool(answer), ask_workers(told, device, world_size)
+        # A node that is preempted takes all steps since the last checkpoint with it: save one more. The flag is
+        # read a step later, because reading this step's would wait for the GPU.
+        warning = not warned and ray.train.get_preemption_info() is not None
+        leaving = not warned and bool(preempted)
+        preempted = any_worker_on_device(warning, device, world_size)
         warned = warned or leaving
-        lost = is_lost(metrics)  # the driver ends the run: what is kept is from before
-        keeps = not lost and (done or leaving or state.step % config.checkpoint_every == 0)
-        waited = time.monotonic() - reported > SECONDS_BETWEEN_REPORTS
-        if keeps or lost or (metrics and any_worker(waited, device, world_size)):
-            if metrics:
-                metrics["replaced"], replaced = replaced, []
-            if keeps:
+        diverged = has_diverged(metrics)  # the driver ends the run; the checkpoints from before are kept
+        saves = not diverged and (done or leaving or state.step % config.checkpoint_every == 0)
+        overdue = time.monotonic() - reported > SECONDS_BETWEEN_REPORTS
+        if saves or diverged or (metrics and any_worker(overdue, device, world_size)):
+            if saves:
                 state.points = tracker.undelivered() if tracker else []
                 report_checkpoint(
-                    state, metrics, setup["recipe"], prepared, rank=rank, validate=config.validation.wanted
+                    state, metrics, setup.recipe, prepared, rank=rank, validate=config.validation.wanted
                 )
             else:
                 ray.train.report(metrics)
             reported = time.monotonic()
-    # Checkpoints are uploaded beside the training; the run is over when the last one lies in the storage.
+    # Checkpoints are uploaded during the training: wait until the last one is in the storage.
     ray.train.get_all_reported_checkpoints(consistency_mode=CheckpointConsistencyMode.COMMITTED)
     if tracker:
-        tracker.flush()  # nobody else reaches what this machine has kept for the tracker
+        tracker.flush()  # no other machine can deliver from this one's disk
 
 
-def any_worker(so: bool, device: torch.device, world_size: int) -> bool:
-    """Whether it is so for any worker; all must ask at the same step."""
-    return bool(ask_workers(so, device, world_size))
+def any_worker(flag: bool, device: torch.device, world_size: int) -> bool:
+    """Whether `flag` is true on any worker. A collective: all workers must call it at the same step."""
+    return bool(any_worker_on_device(flag, device, world_size))
 
 
-def ask_workers(so: bool, device: torch.device, world_size: int) -> bool | Tensor:
-    """The same, on the device: what is true there once all have answered."""
+def any_worker_on_device(flag: bool, device: torch.device, world_size: int) -> bool | Tensor:
+    """`any_worker` without waiting for the device: a tensor that is nonzero where the answer is yes."""
     if world_size == 1:
-        return so
-    flag = torch.tensor([float(so)], device=device)
-    torch.distributed.all_reduce(flag)
-    return flag
+        return flag
+    count = torch.tensor([float(flag)], device=device)
+    torch.distributed.all_reduce(count)
+    return count
 
 
 def accumulate_gradients(
-    network: nn.Module, state: TrainState, share: Share, world_size: int
+    network: nn.Module, state: TrainState, batch: LocalBatch, world_size: int
 ) -> dict[str, Tensor]:
-    """Add this worker's part of a global batch's gradient; returns the summed loss and the count of each task.
+    """Add the gradient of this worker's part of a global batch (Eq. 11, Algorithm 1).
 
-    Each image weighs the same whatever the number of workers: DDP averages over workers, so a worker's sum is
+    Returns `loss`, the sum over the images of each task, and `count`, their number, float32 (tasks,) each. Every
+    image has the same weight whatever the number of workers: DDP averages over workers, so a worker's sum is
     scaled by world_size / (images in the global batch).
     """
     config, device = state.config, next(state.model.parameters()).device
-    degraded, clean = (as_signal(pixels, device) for pixels in (share.degraded, share.clean))
-    t, noise = draw_diffusion(share, device)
+    degraded, clean = (as_signal(pixels, device) for pixels in (batch.degraded, batch.clean))
+    t, noise = draw_diffusion(batch, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(config, device)):
-        draw = np.random.default_rng((config.seed, share.batch))
+        draw = np.random.default_rng((config.seed, batch.batch))
         if draw.random() < config.sampled_share:
             step = int(draw.integers(config.sampled_steps))
-            t, image = sampled(state, degraded, noise, config.sampled_steps, step)
+            t, image = sampling_input(state, degraded, noise, config.sampled_steps, step)
         else:
             image = forward_process(state.schedule, clean, degraded, t, noise)
         losses = residual_loss(network, state.schedule, clean, degraded, t, image)
-    (losses.sum() * (world_size / (share.total * config.accumulate))).backward()
-    task = torch.tensor([TASKS.index(slot.task) for slot in share.slots], device=device)
+    (losses.sum() * (world_size / (batch.total * config.accumulate))).backward()
+    task = torch.tensor([TASKS.index(slot.task) for slot in batch.slots], device=device)
     loss, count = torch.zeros((2, len(TASKS)), device=device)
     return {
         "loss": loss.index_add_(0, task, losses.detach()),
@@ -178,10 +200,13 @@ def accumulate_gradients(
 
 
 @torch.no_grad()
-def sampled(
+def sampling_input(
     state: TrainState, degraded: Tensor, noise: Tensor, steps: int, step: int
 ) -> tuple[Tensor, Tensor]:
-    """The time (n,) and I_t (n, 3, H, W) that the network meets at `step` of `steps` when it restores."""
+    """The time (n,) and I_t (n, 3, H, W) that the network gets at `step` of the `steps` of a restore (Eq. 8).
+
+    degraded, noise: (n, 3, H, W), in [-1, 1] and standard normal.
+    """
 
     def predict(image: Tensor, step: int, t: int) -> Tensor:
         return predict_residual(state.network, state.schedule, image, degraded, t)
@@ -191,19 +216,14 @@ def sampled(
     return torch.full((len(image),), sampling_times(steps)[step], device=image.device), image
 
 
-def as_signal(pixels: np.ndarray, device: torch.device) -> Tensor:
-    """uint8 (n, H, W, 3) in 0 .. 255 -> float32 (n, 3, H, W) in [-1, 1], channels-last."""
-    return to_device(torch.from_numpy(pixels), device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-
-
-def draw_diffusion(share: Share, device: torch.device) -> tuple[Tensor, Tensor]:
+def draw_diffusion(batch: LocalBatch, device: torch.device) -> tuple[Tensor, Tensor]:
     """The time (n,) and noise (n, 3, H, W) of each image, drawn from its slot's own seed."""
-    n, H, W, _ = share.clean.shape
+    n, H, W, _ = batch.clean.shape
     t = torch.empty(n, dtype=torch.int64)
     noise = torch.empty((n, 3, H, W), device=device)
     generator = torch.Generator(device)
-    for i, slot in enumerate(share.slots):
-        # The same seed feeds numpy for the crop; another generator's stream from it is unrelated.
+    for i, slot in enumerate(batch.slots):
+        # numpy draws the crop from the same seed; the streams of two kinds of generators are unrelated.
         generator.manual_seed(slot.seed % 2**63)
         t[i] = slot.seed % 1000
         noise[i].normal_(generator=generator)
@@ -217,16 +237,16 @@ def uses_bfloat16(config: TrainConfig, device: torch.device) -> bool:
 
 def report_checkpoint(
     state: TrainState,
-    metrics: dict[str, Any],
+    metrics: dict[str, float],
     recipe: dict[str, Any],
     prepared: dict[str, str],
     rank: int,
     validate: bool,
 ) -> None:
-    """Hand Ray Train a complete checkpoint, with the averaged weights beside the state, ready to restore with.
+    """Report `metrics` to Ray Train; the first worker adds a checkpoint, with weights that are ready to restore.
 
-    prepared: the preprocessing that the weights were trained with. It is uploaded, and validated, while training
-    goes on.
+    prepared: the preprocessing of each task in training. validate: whether the checkpoint is to be validated; this
+    and the upload run beside the training.
     """
     if rank != 0:
         ray.train.report(metrics)
@@ -244,7 +264,7 @@ def report_checkpoint(
 
 
 class Meter:
-    """Losses by task, throughput and the share of time spent waiting for data, since the last `drain`."""
+    """Metrics since the last `drain`: losses by task, throughput, and the share of time spent waiting for data."""
 
     def __init__(self, device: torch.device, world_size: int) -> None:
         self.device = device
@@ -254,37 +274,40 @@ class Meter:
         self._reset()
 
     def add(self, sums: dict[str, Tensor]) -> None:
-        """Count one batch's share."""
+        """Count what `accumulate_gradients` returned."""
         self.totals += torch.stack((sums["loss"], sums["count"]))
 
-    def waiting_for(self, shares: Iterator[Share]) -> Iterator[Share]:
-        """`shares`, the time spent waiting for each counted."""
+    def timed(self, batches: Iterator[LocalBatch]) -> Iterator[LocalBatch]:
+        """Yield `batches`, and measure the wait for each of them."""
         while True:
-            asked = time.perf_counter()
-            share = next(shares, None)
-            self.waited += time.perf_counter() - asked
-            if share is None:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - began
+            if batch is None:
                 return
-            self.replaced.update(share.replaced)
-            yield share
+            self.replaced.update(batch.replaced)
+            yield batch
 
     def drain(self) -> dict[str, float]:
-        """The figures over all workers, which must all call it."""
+        """Return the metrics over all workers and start anew. A collective: all workers must call it."""
         elapsed = time.perf_counter() - self.since
         if self.world_size > 1:
             torch.distributed.all_reduce(self.totals)
         loss, count = self.totals.cpu().double()
-        figures = {
+        metrics = {
             "loss": float(loss.sum() / count.sum()),
             "images_per_second": float(count.sum()) / elapsed,
             "data_wait_share": self.waited / elapsed,
         }
-        figures |= {f"loss_{t}": float(loss[i] / count[i]) for i, t in enumerate(TASKS) if count[i] > 0}
+        metrics |= {f"loss_{t}": float(loss[i] / count[i]) for i, t in enumerate(TASKS) if count[i] > 0}
         self._reset()
-        return figures
+        return metrics
 
     def drain_replaced(self) -> list[str]:
-        """A line for each item that no worker could use and that was not named before; all must call it."""
+        """Return a line for each photo that some worker could not use and that no earlier call returned.
+
+        A collective: all workers must call it.
+        """
         lines = sorted(self.replaced - self.named)
         if self.world_size > 1:
             gathered: list[list[str]] = [[] for _ in range(self.world_size)]

@@ -1,98 +1,184 @@
-"""What a person sees of a run: a line for each point, on the driver's terminal.
+"""Progress of a run on the driver's terminal: typed messages from other processes, a line for each.
 
-Ray Train calls its callbacks in the controller's process, on the driver's machine; a file hands the points over.
+The training workers and Ray Train's controller are other processes, maybe on other nodes; a Ray queue beside the
+driver carries their messages to the thread that prints them.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import math
-import tempfile
+import pickle
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+import ray
+from ray.exceptions import RayError
 from ray.train import UserCallback
+from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from diffuir_core import UserError
 
 from ..storage import LockClaim
 
-SECONDS_BETWEEN_LOOKS = 0.5
+SEND_TIMEOUT = 10.0
+"""Longest wait until the queue has taken a message, seconds."""
+
+_log = logging.getLogger(__name__)
 
 
-class WritePoints(UserCallback):  # type: ignore[misc]
-    """Appends every point of the first worker to a file, and what else it says.
+@dataclass(frozen=True)
+class Resumed:
+    """The workers have loaded a checkpoint."""
 
-    At each it is seen whether the run's folder is still the driver's, by its `claim`.
+    step: int
+    """Optimiser steps that the checkpoint holds."""
+
+
+@dataclass(frozen=True)
+class Compiling:
+    """torch.compile makes the network's kernels during the first steps."""
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """Photos that can't be used, each replaced by another one of its task."""
+
+    step: int
+    """Optimiser step at which they were noticed; printed above the first `Point` that is not before it."""
+    photos: tuple[str, ...]
+    """Key of each photo, and why it can't be used."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Metrics of one report to Ray Train."""
+
+    step: int
+    """Optimiser steps done."""
+    loss: float
+    """Mean loss over the last `log_every` steps."""
+    images_per_second: float
+    """Throughput of all workers."""
+    data_wait_share: float
+    """Share of the time that the first worker waited for data, 0 to 1."""
+
+
+Message = Resumed | Compiling | Replaced | Point
+
+
+@dataclass(frozen=True)
+class ProgressChannel:
+    """Sending end of the messages to the driver's terminal; Ray can pickle it into other processes."""
+
+    queue: Queue
+
+    def send(self, message: Message | None) -> None:
+        """Hand over a message, None for the end, and wait until the queue has it: senders keep their order.
+
+        Raises nothing where the queue is gone: training does not depend on a terminal.
+        """
+        # As bytes: the queue's process would load torch to make the message again.
+        try:
+            ray.get(self.queue.actor.put_nowait.remote(pickle.dumps(message)), timeout=SEND_TIMEOUT)
+        except RayError as error:
+            _log.warning("the driver's terminal may not show %s (%s)", message, error)
+
+
+class ReportMonitor(UserCallback):  # type: ignore[misc]
+    """Checks every report in Ray Train's controller, and sends its point to the driver's terminal.
+
+    A report ends the run where another job holds the lock of the run's folder, or loss or gradient are not finite.
     """
 
-    def __init__(self, file: Path, claim: LockClaim) -> None:
-        self.file = file
+    def __init__(self, channel: ProgressChannel, claim: LockClaim) -> None:
+        self.channel = channel
         self.claim = claim
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """Ray Train calls this with every worker's report; what is raised here ends the run."""
+        """Take the metrics of every worker's report, the first worker's first; what is raised ends the run."""
         self.claim.check()
-        if metrics[0].keys() & {"loss", "says"}:
-            with self.file.open("a") as out:
-                out.write(json.dumps(metrics[0]) + "\n")
-        if is_lost(metrics[0]):
+        first = metrics[0]
+        if "loss" in first:
+            self.channel.send(
+                Point(first["step"], first["loss"], first["images_per_second"], first["data_wait_share"])
+            )
+        if has_diverged(first):
             raise UserError(
-                f"loss or gradient were no finite numbers at step {metrics[0]['step']:,}: take another name and "
+                f"loss or gradient were no finite numbers at step {first['step']:,}: take another name and "
                 "a lower learning_rate or clip_norm; the checkpoints from before are kept"
             )
 
 
-def is_lost(metrics: Mapping[str, Any]) -> bool:
-    """Whether a point says that the weights hold no numbers any more."""
+def has_diverged(metrics: Mapping[str, float]) -> bool:
+    """Whether loss or gradient are not finite, after which the weights are worth nothing."""
     return not all(math.isfinite(metrics.get(name, 0.0)) for name in ("loss", "gradient_norm"))
 
 
 @contextmanager
-def printed_points(steps: int) -> Iterator[Path]:
-    """A file whose points are printed as they are added to it, for the length of a block."""
-    with tempfile.TemporaryDirectory(prefix="diffuir-") as folder:
-        file = Path(folder) / "points.jsonl"
-        file.touch()
-        done = threading.Event()
-        thread = threading.Thread(target=_follow, args=(file, steps, done), daemon=True)
-        thread.start()
-        try:
-            yield file
-        finally:
-            done.set()
-            thread.join()
+def printed_progress(steps: int) -> Iterator[ProgressChannel]:
+    """Channel whose messages are printed until the block ends, by then all of them; steps: of the whole run."""
+    driver = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    channel = ProgressChannel(Queue(actor_options={"num_cpus": 0, "scheduling_strategy": driver}))
+    thread = threading.Thread(target=_print_messages, args=(channel.queue, steps), daemon=True)
+    thread.start()
+    try:
+        yield channel
+    finally:
+        channel.send(None)
+        thread.join(SEND_TIMEOUT)
+        channel.queue.shutdown(force=True)
 
 
-def _follow(file: Path, steps: int, done: threading.Event) -> None:
-    first: tuple[float, int] | None = None
-    with file.open() as points:
-        while True:
-            last_look = done.is_set()
-            for text in points:
-                point = json.loads(text)
-                if "says" in point:
-                    print(point["says"], flush=True)
-                    continue
-                for line in point.get("replaced", ()):
-                    print(f"another image is taken in place of one that can't be used: {line}", flush=True)
-                first = first or (time.monotonic(), point["step"])
-                print(progress_line(point, steps, *first), flush=True)
-            if last_look:
-                return
-            done.wait(SECONDS_BETWEEN_LOOKS)
+def _print_messages(queue: Queue, steps: int) -> None:
+    printer = _Printer(steps)
+    try:
+        while (message := pickle.loads(queue.get())) is not None:
+            for line in printer.lines(message):
+                print(line, flush=True)
+    except RayError as error:
+        _log.warning("no more progress is shown (%s): the run itself goes on", error)
 
 
-def progress_line(point: dict[str, Any], steps: int, began: float, first_step: int) -> str:
+class _Printer:
+    """Turns messages into lines of the terminal."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._first: tuple[float, int] | None = None
+        """When the first point came, by `time.monotonic`, and its step."""
+        self._replaced: dict[str, int] = {}
+        """Replaced photos that were not printed yet, and the step of each."""
+
+    def lines(self, message: Message) -> Iterator[str]:
+        match message:
+            case Resumed(step):
+                self._replaced.clear()  # of steps after the checkpoint, which the workers repeat
+                yield f"going on from step {step:,}"
+            case Compiling():
+                yield "the network is compiled: its first steps take minutes"
+            case Replaced(step, photos):
+                self._replaced |= dict.fromkeys(photos, step)
+            case Point(step):
+                # `Replaced` does not wait, as a report does, for the controller to take the report before it.
+                for photo in [photo for photo, at in self._replaced.items() if at <= step]:
+                    del self._replaced[photo]
+                    yield f"another image is taken in place of one that can't be used: {photo}"
+                self._first = self._first or (time.monotonic(), step)
+                yield progress_line(message, self._steps, *self._first)
+
+
+def progress_line(point: Point, steps: int, began: float, first_step: int) -> str:
     """One point as a line, with the time left by the pace since `first_step` was reached at `began`."""
-    step = point["step"]
+    step = point.step
     pace = (time.monotonic() - began) / (step - first_step) if step > first_step else 0.0
     left = f"  {pace * (steps - step) / 60:.0f} min left" if pace else ""
     return (
-        f"step {step:,}/{steps:,}  loss {point['loss']:.4f}  {point['images_per_second']:.1f} images/s  "
-        f"{point['data_wait_share']:.0%} waiting for data{left}"
+        f"step {step:,}/{steps:,}  loss {point.loss:.4f}  {point.images_per_second:.1f} images/s  "
+        f"{point.data_wait_share:.0%} waiting for data{left}"
     )

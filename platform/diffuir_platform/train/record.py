@@ -1,6 +1,8 @@
-"""What is known of a run of some name: `run.json` in its folder.
+"""The record of a training run: `run.json` in its folder, with the settings and data that it was begun with.
 
-It is written before anything else and refuses to go on with other settings or other data (guarantee 7).
+It is written before anything else; a later start of the run compares with it and refuses to resume with other
+settings or data (guarantee 7). A restore has a record of its own in the `_diffuir/` of its output:
+`restore/record.py`.
 """
 
 from __future__ import annotations
@@ -18,27 +20,28 @@ from .settings import OPERATIONAL, TrainConfig
 RUN_FILE = "run.json"
 DATA = "data_fingerprint"
 INDEXES = "index_fingerprints"
-"""Of the whole indexes: where one is found under another name, it must be the same."""
+"""Fingerprints of whole indexes: one that is named differently now must still have the same."""
 
 
-def computed_from(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the weights depend on."""
+def result_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that the weights depend on, without the operational ones."""
     return {key: value for key, value in settings.items() if key not in OPERATIONAL}
 
 
 def open_record(config: TrainConfig, folder: str, data: str) -> dict[str, Any]:
-    """The record of the run in `folder`; begun where there is none. data: the fingerprint of what it trains on.
+    """Return the record of the run in `folder`, or write a new one; data: fingerprint of the training data.
 
-    Raises `UserError`, naming the difference, where the run was begun with other settings or data.
+    Raises `UserError`, naming the difference, where the run was begun with other settings or data, and where the
+    record is missing beside checkpoints or damaged.
     """
-    settings = computed_from(config.model_dump(mode="json"))
+    settings = result_settings(config.model_dump(mode="json"))
     indexes = [open_index(uri).fingerprint for uri in config.data.index]
     file = storage.join(folder, RUN_FILE)
     if not storage.exists(file):
         if storage.exists(storage.join(folder, SNAPSHOT_FILE)):
             raise UserError(
-                f"{folder} holds checkpoints and no {RUN_FILE}, which says what they are of: bring it back, or "
-                "take another name"
+                f"{folder} holds checkpoints and no {RUN_FILE} with their settings: bring it back, or take "
+                "another name"
             )
         begun = {"settings": settings, DATA: data, INDEXES: indexes}
         write_record(folder, begun)
@@ -47,7 +50,7 @@ def open_record(config: TrainConfig, folder: str, data: str) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(storage.read_bytes(file))
     except ValueError as error:
         raise UserError(
-            f"{file} was cut off, which says what the run is of: take another name, or --overwrite to begin anew"
+            f"{file} was cut off, so the run's settings are lost: take another name, or --overwrite to begin anew"
         ) from error
     other = difference(record["settings"], settings)
     if other is not None:
@@ -55,7 +58,7 @@ def open_record(config: TrainConfig, folder: str, data: str) -> dict[str, Any]:
             f"the run {config.name!r} in {folder} was begun with {other}: take another name, or --overwrite to "
             "begin anew"
         )
-    # An index of other rows may give the same items: the rows say what data set they are of, items do not.
+    # Another index may list the same photos under other data sets, which the fingerprint of the data leaves out.
     moved = record["settings"].get("data", {}).get("index") != settings["data"]["index"]
     if record.get(DATA, data) != data or (moved and record.get(INDEXES) != indexes):
         raise UserError(
@@ -66,9 +69,9 @@ def open_record(config: TrainConfig, folder: str, data: str) -> dict[str, Any]:
 
 
 def difference(begun: dict[str, Any], settings: dict[str, Any]) -> str | None:
-    """The first setting that a run was not begun with: its name, what it was, and what it is."""
-    # A setting that did not exist when the run was begun had its default's effect.
-    begun = {**computed_from(TrainConfig().model_dump(mode="json")), **begun}
+    """Return the first setting that differs, as "name = old value, not new value"; None where all are the same."""
+    # A setting that did not exist when the run was begun acted as its default does.
+    begun = {**result_settings(TrainConfig().model_dump(mode="json")), **begun}
     for key, value in settings.items():
         was = begun[key]
         if was != value and not (key == "data" and _same_data(was) == _same_data(value)):
@@ -77,9 +80,9 @@ def difference(begun: dict[str, Any], settings: dict[str, Any]) -> str | None:
 
 
 def _same_data(data: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the data, folders however they are spelled, and wherever the indexes lie.
+    """Return the settings of the data with absolute folders and without the paths of indexes.
 
-    An index has a fingerprint of what it holds; of a folder only the names are known.
+    An index is compared by the fingerprint of its content; for a folder there are only the names of its files.
     """
     clean = [storage.absolute(folder) for folder in data.get("clean", ())]
     pairs = {
@@ -90,5 +93,5 @@ def _same_data(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_record(folder: str, record: dict[str, Any]) -> None:
-    """Replace the record, all at once."""
+    """Replace the record atomically."""
     storage.write_bytes(storage.join(folder, RUN_FILE), json.dumps(record, indent=1).encode())

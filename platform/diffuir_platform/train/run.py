@@ -1,4 +1,4 @@
-"""A training run, from its settings to the exported weights: what the driver does."""
+"""The driver of a training run: from the settings to the exported and registered weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,33 +15,34 @@ from typing import Any
 import ray
 import ray.train
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import ValidationConfig as ValidationTasks
 from ray.train.torch import TorchTrainer
-from ray.train.v2.api.validation_config import ValidationConfig as ValidationTasks
 
 from diffuir_core import UserError, Weights, open_weights
 
 from .. import storage
 from ..data import Items, describe, fingerprint, list_sources
+from ..inference import fetch_weights
 from ..runtime import cluster_address, ray_session
 from ..storage import Lock, LockClaim, split_uri
 from ..tracking import Tracker, code_state, model_card, open_run, sqlite_uri
 from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, remove_strays
-from .loop import train_worker
-from .progress import WritePoints, printed_points
-from .record import DATA, INDEXES, RUN_FILE, computed_from, open_record, write_record
+from .loop import WorkerSetup, train_worker
+from .progress import ReportMonitor, printed_progress
+from .record import DATA, INDEXES, RUN_FILE, open_record, result_settings, write_record
 from .settings import TrainConfig
 from .validation import SCORE, held_out, validate
 
 LEAST_TASKS, MOST_TASKS = 2, 16
-"""That load for a worker, unless one says how many. An H100 trains T on what twelve make."""
+"""Bounds of the loading tasks per worker where `data_tasks` does not set them; twelve keep an H100 busy with T."""
 
 
 def train(config: TrainConfig, overwrite: bool = False, parent: str | None = None) -> str:
-    """Train, or go on with the run of that name, and return where the exported weights are.
+    """Train, or resume the run of that name, and return the URI of the exported weights.
 
-    parent: the id of the MLflow run that a new one belongs to. Raises `UserError` where the data, the storage or
-    the tracker can't be used, where the run of that name was begun with other settings or other data, or where it
-    is going on elsewhere.
+    overwrite: whether to remove a run of that name first. parent: the id of the MLflow run that a new one belongs
+    to. Raises `UserError` where the data, the storage, the tracker or the weights to start from can't be used,
+    where the run of that name was begun with other settings or data, and where another process is training it.
     """
     sources = list_sources(config.data, config.tasks)
     pairs = held_out(config.validation) if config.validation.wanted else None
@@ -66,9 +66,9 @@ def _train(
     pairs: dict[str, Items] | None,
     initial: Weights | None,
 ) -> str:
-    """The run itself, once nobody else is at it."""
+    """Train while this process holds the lock of the run's folder."""
     exported = storage.join(folder, WEIGHTS_FILE)
-    # Only what is a run: a name or a storage given by mistake may be somebody's folder.
+    # Nothing but a run is removed: after a typing error, the folder may be somebody's own.
     if overwrite and storage.exists(storage.join(folder, RUN_FILE)):
         storage.remove_folder(folder)
     record = open_record(config, folder, fingerprint(sources))
@@ -79,69 +79,74 @@ def _train(
     remove_strays(folder)
     tracker = _open_tracker(config, folder, record, parent)
     recipe = {
-        "settings": computed_from(config.model_dump(mode="json")),
+        "settings": result_settings(config.model_dump(mode="json")),
         "data": describe({task: sources[task] for task in config.tasks}),
         "fingerprints": {"index": record[INDEXES], "data": record[DATA]},
     }
     if initial is not None:
-        # What the first weights were trained with says more than where they lay.
+        # Exported weights tell how the first ones were trained, and not where they lay on somebody's machine.
         recipe["init_from"] = initial.recipe
-        recipe["settings"]["init_from"] = str(config.init_from).rpartition("/")[2]
+        named = str(config.init_from)
+        recipe["settings"]["init_from"] = named if named.startswith("models:/") else named.rpartition("/")[2]
     print(
         f"run {config.name}: {config.steps} steps in {folder}; MLflow: {tracker.address} run {tracker.run_id}"
     )
-    with _closing(tracker):
+    with _finished_in(tracker):
         with (
-            ray_session(config.address, least_cpus=cpus_of(config), data=True),
-            printed_points(config.steps) as points,
+            ray_session(config.address, least_cpus=required_cpus(config), data=True),
+            printed_progress(config.steps) as progress,
         ):
-            setup = {
-                "config": config,
-                "sources": ray.put(sources),
-                "initial": None if initial is None else ray.put(initial.model.state_dict()),
-                "tracker": tracker,
-                "recipe": recipe,
-                "data_tasks": loading_tasks(config),
-                "cpus_of_a_task": 0 if _brings_its_room(config) else 1,
-            }
-            _say_if_it_waits(config)
-            result = _trainer(config, setup, WritePoints(points, claim), pairs and ray.put(pairs)).fit()
+            setup = WorkerSetup(
+                config=config,
+                sources=ray.put(sources),
+                initial=None if initial is None else ray.put(initial.model.state_dict()),
+                tracker=tracker,
+                recipe=recipe,
+                data_tasks=loading_tasks(config),
+                cpus_of_a_task=0 if _loads_on_worker_cpus(config) else 1,
+                progress=progress,
+            )
+            _check_room(config)
+            result = _trainer(setup, ReportMonitor(progress, claim), pairs and ray.put(pairs)).fit()
         _register(result, tracker, config)
-    # Last of all: who finds it takes the run for finished.
+    # Last of all: a run whose folder has this file counts as finished.
     with file_of(result.checkpoint, WEIGHTS_FILE) as weights, storage.writing(exported) as temporary:
         shutil.copyfile(weights, temporary)
     print(f"trained {config.steps} steps: the weights are in {exported}")
     return exported
 
 
-def initial_weights(uri: str, variant: str) -> Weights:
-    """The weights to start from; raises `UserError` where they are not of that variant."""
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder) / uri.rpartition("/")[2]
-        local.write_bytes(storage.read_bytes(uri))
-        weights = open_weights(local)
+def initial_weights(named: str, variant: str) -> Weights:
+    """Load the weights to start from, named as `fetch_weights` takes them.
+
+    Raises `UserError` as `fetch_weights` does, and where they are of another variant.
+    """
+    weights = fetch_weights(named).open()
     found = weights.model.variant.name
     if found != variant:
-        raise UserError(f"{uri} holds a DiffUIR-{found}, the run trains a {variant}")
+        raise UserError(
+            f"{named} holds a DiffUIR-{found}, the run trains a {variant}: set variant = {found}, or another "
+            "init_from"
+        )
     return weights
 
 
-def cpus_of(config: TrainConfig, workers: int | None = None) -> int:
-    """Logical CPUs that a run must find: loading must never wait for one that a trainer has, or nothing moves.
+def required_cpus(config: TrainConfig, workers: int | None = None) -> int:
+    """Logical CPUs that a run takes, with those of its loading tasks: without them loading waits for ever.
 
-    workers: None for the most that there can be.
+    workers: how many; None for the most that there can be.
     """
     return (workers or config.most_workers) * (1 + loading_tasks(config)) + 1 + int(config.validation.wanted)
 
 
 def loading_tasks(config: TrainConfig) -> int:
-    """Tasks that load for each worker; the fewest that there may be where Ray does not run yet."""
-    there = ray.cluster_resources() if ray.is_initialized() else {}
+    """Number of loading tasks per worker; the least for GPUs as long as Ray does not run."""
+    cluster = ray.cluster_resources() if ray.is_initialized() else {}
     if config.data_tasks is not None:
         return config.data_tasks
-    if config.gpus is False or not there.get("GPU"):
+    if config.gpus is False or not cluster.get("GPU"):
         return LEAST_TASKS
-    share = int(there["CPU"] // there["GPU"])
+    share = int(cluster["CPU"] // cluster["GPU"])
     return min(MOST_TASKS, max(LEAST_TASKS, share - 3))  # the trainer, its controller and a validation
 
 
@@ -149,19 +154,19 @@ def _uses_gpus(config: TrainConfig) -> bool:
     return bool(ray.cluster_resources().get("GPU")) if config.gpus is None else config.gpus
 
 
-def _brings_its_room(config: TrainConfig) -> bool:
-    """Whether a trainer's CPUs are its loading's too, which asks for none.
+def _loads_on_worker_cpus(config: TrainConfig) -> bool:
+    """Whether each worker reserves CPUs for its loading tasks, which then ask for none themselves.
 
-    An elastic run takes as many trainers as there is room for: on CPUs they would leave none for loading. Others
-    load on any node that has a CPU to spare.
+    An elastic run on CPUs does: it starts as many workers as fit, and they would leave no CPU for loading. In
+    other runs the tasks load on any node with a free CPU.
     """
     return config.max_workers is not None and not _uses_gpus(config)
 
 
-def _say_if_it_waits(config: TrainConfig) -> None:
-    """A cluster that grows with what is asked of it may be smaller at first; one that doesn't would keep quiet.
+def _check_room(config: TrainConfig) -> None:
+    """Print what the run waits for where the cluster is too small at present; it may grow on demand.
 
-    Raises `UserError` where nothing can grow.
+    Raises `UserError` where it can't grow: Ray Train would wait without a word.
     """
     gpus = ray.cluster_resources().get("GPU", 0)
     wanted = config.workers * int(config.gpus is True) + config.validation.gpus
@@ -172,35 +177,38 @@ def _say_if_it_waits(config: TrainConfig) -> None:
             )
         print(f"the cluster has {gpus:g} GPUs and the run takes {wanted:g}: it waits for more", flush=True)
     cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
-    if _brings_its_room(config):
+    if _loads_on_worker_cpus(config):
         each = 1 + loading_tasks(config)
         fits = sum(count // each for count in cpus) >= config.workers
         taken = f"{config.workers} times {each} on a node"
     else:
-        fits = sum(cpus) >= cpus_of(config, config.workers)
-        taken = str(cpus_of(config, config.workers))
+        fits = sum(cpus) >= required_cpus(config, config.workers)
+        taken = str(required_cpus(config, config.workers))
     if not fits:
         print(f"the cluster has {sum(cpus):g} CPUs and the run takes {taken}: it waits for more", flush=True)
 
 
-def tracking_place(config: TrainConfig) -> tuple[str, Path]:
-    """The tracker's address, and the folder for the files of a tracker that is a database."""
+def tracking_location(config: TrainConfig) -> tuple[str, Path]:
+    """The tracker's address, and the folder of the artifacts for a tracker that is a database.
+
+    Raises `UserError` where the folder for a database of our own can't be made.
+    """
     scheme, _, path = split_uri(config.storage)
-    place = Path(path if scheme == "file" else "runs")
+    folder = Path(path if scheme == "file" else "runs")
     uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"MLflow's files can't be kept in {place.resolve()} ({error.strerror}): set tracking_uri"
+                f"MLflow's files can't be kept in {folder.resolve()} ({error.strerror}): set tracking_uri"
             ) from error
-        uri = sqlite_uri(place.resolve() / "mlflow.db")
-    return uri, place / "mlartifacts"
+        uri = sqlite_uri(folder.resolve() / "mlflow.db")
+    return uri, folder / "mlartifacts"
 
 
 def _open_tracker(config: TrainConfig, folder: str, record: dict[str, Any], parent: str | None) -> Tracker:
-    uri, artifacts = tracking_place(config)
+    uri, artifacts = tracking_location(config)
     known = record.get("mlflow_run")
     tracker = open_run(
         uri,
@@ -219,40 +227,39 @@ def _open_tracker(config: TrainConfig, folder: str, record: dict[str, Any], pare
 
 
 @contextmanager
-def _closing(tracker: Tracker) -> Iterator[None]:
-    """The end of the run in MLflow; the `UserError` that a worker ended with is this process's too."""
+def _finished_in(tracker: Tracker) -> Iterator[None]:
+    """Close the MLflow run at the end of the block; raise a worker's `UserError` as this process's own."""
     try:
         yield
     except BaseException as error:
         tracker.finish(failed=True)
-        sentence = user_error_within(error)
+        sentence = find_user_error(error)
         if sentence is None:
             raise
         raise UserError(sentence) from error
     tracker.finish(failed=False)
 
 
-def _trainer(
-    config: TrainConfig, setup: dict[str, Any], points: WritePoints, pairs: Any | None
-) -> TorchTrainer:
-    """pairs: a reference to what the checkpoints are validated on."""
-    gpus, brings_room = _uses_gpus(config), _brings_its_room(config)
+def _trainer(setup: WorkerSetup, monitor: ReportMonitor, pairs: Any | None) -> TorchTrainer:
+    """Ray Train's trainer; pairs: a reference to the held-out pairs that checkpoints are validated on, or None."""
+    config = setup.config
+    gpus = _uses_gpus(config)
+    worker_cpus = 1 + (setup.data_tasks if _loads_on_worker_cpus(config) else 0)
     file_system, path = storage.arrow_file_system(storage.absolute(config.storage))
     validation = None
     if pairs is not None:
         validation = ValidationTasks(
-            partial(validate, pairs=pairs, tracker=setup["tracker"]),
-            ray_remote_kwargs={"num_cpus": setup["cpus_of_a_task"], "num_gpus": config.validation.gpus},
+            partial(validate, pairs=pairs, tracker=setup.tracker),
+            ray_remote_kwargs={"num_cpus": setup.cpus_of_a_task, "num_gpus": config.validation.gpus},
         )
     return TorchTrainer(
-        train_worker,
-        train_loop_config=setup,
+        partial(train_worker, setup),
         scaling_config=ScalingConfig(
             num_workers=config.workers
             if config.max_workers is None
             else (config.workers, config.max_workers),
             use_gpu=gpus,
-            resources_per_worker=None if gpus else {"CPU": 1 + brings_room * setup["data_tasks"]},
+            resources_per_worker=None if gpus else {"CPU": worker_cpus},
         ),
         run_config=RunConfig(
             name=config.name,
@@ -264,14 +271,14 @@ def _trainer(
                 checkpoint_score_order="max",
             ),
             failure_config=FailureConfig(max_failures=config.max_failures),
-            callbacks=[points],
+            callbacks=[monitor],
         ),
         validation_config=validation,
     )
 
 
 def _register(result: ray.train.Result, tracker: Tracker, config: TrainConfig) -> None:
-    """The averaged weights of the last checkpoint, in MLflow's registry, with their card."""
+    """Put the averaged weights of the last checkpoint into MLflow's registry, with their model card."""
     with file_of(result.checkpoint, WEIGHTS_FILE) as weights:
         figures = {key: value for key, value in result.metrics.items() if key.startswith(("psnr", "ssim"))}
         title = f"DiffUIR-{config.variant}, {config.name}"
@@ -282,17 +289,18 @@ def _register(result: ray.train.Result, tracker: Tracker, config: TrainConfig) -
         tracker.register(weights, card, name, re.sub(r"[^A-Za-z0-9_-]", "-", f"run-{config.name}"))
 
 
-def user_error_within(error: BaseException) -> str | None:
-    """The sentence of the `UserError` that a run ended with, None where there is none.
+def find_user_error(error: BaseException) -> str | None:
+    """Return the sentence of the `UserError` that ended a run, None where something else did.
 
-    The controller's comes as it is; a worker's or a loading task's as text, within tracebacks.
+    An error of the controller comes as the exception itself, one of a worker or a loading task as text inside
+    tracebacks.
     """
     failure = getattr(error, "controller_failure", None)
     if isinstance(failure, UserError):
         return str(failure)
     texts = (str(error), *map(str, getattr(error, "worker_failures", {}).values()))
     for text in texts:
-        found = re.search(rf"\b(?:{'|'.join(_kinds(UserError))}): (.+)", text)
+        found = re.search(rf"\b(?:{'|'.join(_class_names(UserError))}): (.+)", text)
         if found:
             return found[1].strip()
     if any(os.strerror(errno.ENOSPC) in text for text in texts):
@@ -303,8 +311,8 @@ def user_error_within(error: BaseException) -> str | None:
     return None
 
 
-def _kinds(error: type[BaseException]) -> Iterator[str]:
-    """The names of a kind of error and of those that are one."""
+def _class_names(error: type[BaseException]) -> Iterator[str]:
+    """The names of an exception class and of all its subclasses."""
     yield error.__name__
-    for kind in error.__subclasses__():
-        yield from _kinds(kind)
+    for subclass in error.__subclasses__():
+        yield from _class_names(subclass)

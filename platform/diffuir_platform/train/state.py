@@ -1,4 +1,4 @@
-"""What a run carries from one step to the next, saved and restored whole (guarantee 3)."""
+"""State of a run between two steps, saved and loaded as a whole (guarantee 3)."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from .settings import TrainConfig
 
 STATE_FILE = "state.pt"
 
-
 COMPILERS = {"cuda": ("CC", "cc", "gcc", "clang"), "cpu": ("CXX", "c++", "g++", "clang++")}
-"""By kind of device, where the compiler is looked for that torch.compile calls: a variable, and commands."""
+"""Where torch.compile looks for its compiler, by kind of device: an environment variable, then commands."""
 
 
 def compiles(config: TrainConfig, device: torch.device) -> bool:
-    """Whether torch.compile is used on this machine; raises `UserError` where it is asked for and can't be."""
+    """Whether torch.compile is used on this machine; raises `UserError` where it is set and has no compiler."""
     if config.compile is False or (config.compile is None and device.type != "cuda"):
         return False
     variable, *commands = COMPILERS[device.type]
     found = any(map(shutil.which, (os.environ.get(variable) or commands[0], *commands)))
     if config.compile and not found:
         raise UserError(
-            f"compile = true takes a compiler and there is no {' or '.join(commands)}: install one"
+            f"compile = true takes a compiler and there is no {' or '.join(commands)}: install one, or leave "
+            "compile out"
         )
     return found
 
 
-def refuse_another(begun: dict[str, Any], recipe: dict[str, Any]) -> None:
-    """Raise `UserError` where a checkpoint of the recipe `begun` is none of a run of `recipe`."""
+def check_same_run(begun: dict[str, Any], recipe: dict[str, Any]) -> None:
+    """Raise `UserError`, naming the difference, where a checkpoint's recipe `begun` is not the run's `recipe`."""
     other = difference(begun["settings"], recipe["settings"])
     if other is None and begun["fingerprints"]["data"] != recipe["fingerprints"]["data"]:
         other = "other images"
@@ -51,14 +51,14 @@ def refuse_another(begun: dict[str, Any], recipe: dict[str, Any]) -> None:
 class TrainState:
     """Model, averaged model, optimiser, learning rate and the number of steps done.
 
-    There is no random state to keep: times, noise, crops and degradations follow from (seed, batch number), and
-    the data position is the number of steps done.
+    It needs no random state: times, noise, crops and degradations follow from (seed, batch number), and the data
+    position from the number of steps done.
     """
 
     def __init__(
         self, config: TrainConfig, device: torch.device, initial: Mapping[str, Tensor] | None = None
     ) -> None:
-        """initial: the weights to start from; None for random ones."""
+        """Make the state before the first step; initial: state dict to start from, None for random weights."""
         torch.manual_seed(config.seed)
         model = build(config.variant)
         if initial is not None:
@@ -67,7 +67,7 @@ class TrainState:
         self.model = model.to(device)
         self.compiled = compiles(config, device)
         self.network: nn.Module = self.model
-        """What is called: the model, or what torch.compile makes of it."""
+        """Callable of the loop: the model, or its compiled form."""
         if self.compiled:
             self.network = cast(nn.Module, torch.compile(self.model, dynamic=False))
         self.schedule = Schedule.release(config.delta_end, config.condition).to(device)
@@ -76,17 +76,17 @@ class TrainState:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.step = 0
         self.points: list[dict[str, Any]] = []
-        """What was logged and not delivered yet, which may lie on a disk that is lost."""
+        """Points that MLflow did not have yet at the checkpoint: the disk that holds them may be lost."""
 
     @property
     def averaged(self) -> UNet:
-        """The network with the averaged weights."""
+        """Network with the averaged weights."""
         return cast(UNet, self.ema.module)
 
     def advance(self, network: nn.Module) -> Tensor:
-        """One optimiser step from the gradients that are there; returns their norm before clipping.
+        """Make an optimiser step with the accumulated gradients; return their norm before clipping, ().
 
-        It stays on the device: who reads it waits for a GPU that has its next steps to be given.
+        The norm stays on the device: reading it at once would keep a GPU from being given its next steps.
         """
         norm = nn.utils.clip_grad_norm_(network.parameters(), self.config.clip_norm)
         self.optimizer.step()
@@ -96,12 +96,12 @@ class TrainState:
         if self.step % self.config.ema.every == 0:
             self.ema.update_parameters(self.model)
         elif self.step < self.config.ema.every:
-            # Nothing is averaged yet: what is looked at and kept meanwhile is the model as it is.
+            # Nothing is averaged yet: panels and checkpoints show the model itself.
             self.averaged.load_state_dict(self.model.state_dict())
         return norm
 
     def save(self, folder: Path, recipe: dict[str, Any]) -> None:
-        """Write everything into `folder`, with what it came of."""
+        """Write the state and the recipe of the run into `folder`."""
         torch.save(
             {
                 "recipe": recipe,
@@ -116,13 +116,13 @@ class TrainState:
         )
 
     def load(self, folder: Path, recipe: dict[str, Any]) -> None:
-        """Take everything from a folder that `save` wrote.
+        """Load the state from a folder that `save` wrote.
 
-        Raises `UserError` where that was a run of other settings or data than `recipe`, or it is damaged.
+        Raises `UserError` where it belongs to a run of other settings or data than `recipe`, or is damaged.
         """
         try:
             saved: dict[str, Any] = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
-            refuse_another(saved.get("recipe", recipe), recipe)
+            check_same_run(saved.get("recipe", recipe), recipe)
             self.step = saved["step"]
             self.points = saved.get("points", [])
             for name in ("model", "ema", "optimizer", "scheduler"):

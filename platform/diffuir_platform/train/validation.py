@@ -1,7 +1,7 @@
-"""Validation: what the averaged weights of a checkpoint make of held-out pairs, beside the training.
+"""Validation: PSNR and SSIM of a checkpoint's averaged weights on held-out pairs, beside the training.
 
-Ray Train runs it as a task of its own wherever the cluster has room, ranks the checkpoints by its `psnr`, and runs
-it again where it was interrupted.
+Ray Train runs it as a separate task wherever the cluster has room, ranks the checkpoints by `psnr`, and repeats a
+validation that was interrupted.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .checkpoints import WEIGHTS_FILE, file_of
 from .settings import ValidationConfig
 
 SCORE = "psnr"
-"""The mean over the tasks of each one's mean PSNR: what "best" means."""
+"""Metric of the best checkpoint: each task's mean PSNR, averaged over the tasks."""
 
 Score = tuple[float, float]
 """PSNR (dB) and SSIM of one photo."""
 
 
 def held_out(config: ValidationConfig) -> dict[str, Items]:
-    """The pairs of each task that has any, at most `config.images`, spread evenly.
+    """Return the validation pairs by task, at most `config.images` of each, spread evenly over all there are.
 
     Raises `UserError` as `list_sources` does, where there are none, and for a pair that can't be read or whose two
-    photos are not of one size.
+    photos differ in size.
     """
     pairs = {task: tuple(PairFolder(path=path) for path in paths) for task, paths in config.pairs.items()}
     data = DataConfig(index=config.index, split=config.split, datasets=config.datasets, pairs=pairs)
@@ -57,9 +57,10 @@ def held_out(config: ValidationConfig) -> dict[str, Items]:
 
 
 def validate(checkpoint: ray.train.Checkpoint, *, pairs: Any, tracker: Tracker) -> dict[str, float]:
-    """PSNR (dB) and SSIM on Y, of all and per task; pairs: a reference to `held_out`'s.
+    """Log PSNR (dB) and SSIM on Y of a checkpoint, and return them as `measure` does.
 
-    A pair that can't be read any more is left out; the tracker gets how many those are and, in a file, which.
+    pairs: a reference to the result of `held_out`. A pair that can't be read any more is left out: the tracker
+    gets the number of these, and a file that names them.
     """
     with file_of(checkpoint, WEIGHTS_FILE) as weights:
         step = open_weights(weights).recipe["steps_done"]
@@ -83,7 +84,7 @@ def validate(checkpoint: ray.train.Checkpoint, *, pairs: Any, tracker: Tracker) 
 
 
 def measure(restorer: Restorer, pairs: Mapping[str, Items]) -> dict[str, float]:
-    """PSNR (dB) and SSIM on Y of what it makes of the pairs: `psnr_TASK` and `ssim_TASK`, and the means over the
+    """Return PSNR (dB) and SSIM on Y of the restored pairs: `psnr_TASK` and `ssim_TASK`, and the means over the
     tasks, `psnr` and `ssim`. Raises `UserError` for a pair that can't be read."""
     return _averaged({task: [_score(restorer, source) for source in items] for task, items in pairs.items()})
 
@@ -95,7 +96,7 @@ def _score(restorer: Restorer, source: Source) -> Score:
 
 
 def _averaged(scores: Mapping[str, Sequence[Score]]) -> dict[str, float]:
-    """`measure`'s figures; none of a task without scores."""
+    """Average the scores into the metrics of `measure`; a task without scores has none."""
     measured = [task for task in TASKS if scores.get(task)]
     figures: dict[str, float] = {}
     for place, name in enumerate(("psnr", "ssim")):

@@ -1,3 +1,5 @@
+"""Building an index: what it holds, how it is made, and the command."""
+
 from __future__ import annotations
 
 import io
@@ -18,12 +20,13 @@ from PIL import ExifTags, Image
 
 from diffuir_core import UserError
 from diffuir_platform import storage
-from diffuir_platform.data.building import IndexOptions, IndexSummary, build_index, in_order
+from diffuir_platform.data.building import IndexSummary, build_index, threaded_map
 from diffuir_platform.data.commands import run_index
-from diffuir_platform.data.index import SCHEMA, Row, fingerprint, open_index, read_image, write_index
+from diffuir_platform.data.index import SCHEMA, IndexRow, fingerprint, open_index, read_image, write_index
 from diffuir_platform.data.layouts import Part
 from diffuir_platform.data.layouts.weather import before_underscore
 from diffuir_platform.data.matching import Matcher
+from diffuir_platform.data.settings import IndexOptions
 from support.album import diffuir
 from support.store import Store
 from support.trees import PAIRS, built, make_tree, photo, tree_of_pairs, upload
@@ -40,16 +43,18 @@ def saved(picture: Image.Image, format: str, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def rows(count: int) -> Iterator[Row]:
+def rows(count: int) -> Iterator[IndexRow]:
     for n in range(count):
         places = {
             "degraded_uri": f"s3://bucket/hazy/{n:08d}_1_0.1.jpg",
             "clean_uri": f"s3://bucket/clear/{n:08d}.jpg",
         }
-        yield Row(task="haze", dataset="OTS", split="train", key=f"{n:08d}", width=550, height=413, **places)
+        yield IndexRow(
+            task="haze", dataset="OTS", split="train", key=f"{n:08d}", width=550, height=413, **places
+        )
 
 
-# What an index says
+# The index
 
 
 def test_an_index_gives_back_its_rows_and_its_fingerprint(tmp_path: Path) -> None:
@@ -71,20 +76,20 @@ def test_an_index_of_nothing_can_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "text", "parquet"])
-def test_what_is_no_index_is_refused(kind: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_index_is_refused(kind: str, tmp_path: Path) -> None:
     file = tmp_path / "i.parquet"
     if kind == "text":
         file.write_text("task,key\n")
     elif kind == "parquet":
         pq.write_table(pa.table({"task": ["haze"]}), file)
     with pytest.raises(
-        UserError, match=r"there is no|is no Parquet file|is no index of this version"
+        UserError, match=r"there is no|is not a Parquet file|is not an index of this version"
     ) as raised:
         open_index(str(file))
     assert str(file) in str(raised.value)
 
 
-def test_the_fingerprint_is_of_the_photos_and_not_of_their_places(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_photos_and_not_on_their_places(tmp_path: Path) -> None:
     from dataclasses import replace
 
     first, *others = rows(3)
@@ -104,7 +109,7 @@ def test_the_fingerprint_is_of_the_photos_and_not_of_their_places(tmp_path: Path
     assert len(others_found | {known}) == len(changes) + 6
 
 
-# How it is made
+# Building it
 
 
 def test_the_same_files_give_the_same_index_wherever_they_are(tmp_path: Path, s3: Store) -> None:
@@ -120,7 +125,7 @@ def test_the_same_files_give_the_same_index_wherever_they_are(tmp_path: Path, s3
         assert remote.clean_uri == f"{s3.uri}/a/set/clean/{local.key}.png"
 
 
-def test_pairs_whose_sizes_differ_and_files_that_are_none_are_listed(tmp_path: Path) -> None:
+def test_pairs_of_two_sizes_and_files_that_are_not_photos_are_listed(tmp_path: Path) -> None:
     tree = tree_of_pairs(tmp_path / "set", 2)
     extra: dict[str, tuple[int, int] | bytes] = {
         "degraded/larger.png": (9, 6), "clean/larger.png": (8, 6),
@@ -133,11 +138,11 @@ def test_pairs_whose_sizes_differ_and_files_that_are_none_are_listed(tmp_path: P
     summary, found = built(make_tree(tree, extra), mismatched=1)
     assert [row.key for row in found] == ["0", "1"]
     listed = mismatches(summary)
-    assert listed["degraded/larger.png"] == "it is 9x6 pixels, its clean twin 8x6"
-    assert listed["degraded/turned.png"] == "it is 6x8 pixels, its clean twin 8x6"
+    assert listed["degraded/larger.png"] == "it is 9x6 pixels, its clean counterpart 8x6"
+    assert listed["degraded/turned.png"] == "it is 6x8 pixels, its clean counterpart 8x6"
     assert listed["degraded/empty.png"] == "the file is empty"
     assert listed["degraded/text.jpg"].startswith("it is not a JPEG")
-    assert listed["degraded/good.jpg"].startswith("its clean twin clean/good.jpg: it is not a JPEG")
+    assert listed["degraded/good.jpg"].startswith("its clean counterpart clean/good.jpg: it is not a JPEG")
     assert listed["clean/alone.png"] == "there is no degraded file for the key alone"
     assert len(listed) == 6
     counts = summary.splits["rain", "set", "train"]
@@ -145,7 +150,7 @@ def test_pairs_whose_sizes_differ_and_files_that_are_none_are_listed(tmp_path: P
     assert dict(summary.mismatches) == listed
 
 
-def test_too_many_that_do_not_match_stop_it_and_leave_what_was_there(tmp_path: Path) -> None:
+def test_too_many_mismatches_stop_it_and_leave_the_old_index(tmp_path: Path) -> None:
     tree = tree_of_pairs(tmp_path / "set", 60)
     out = tmp_path / "i.parquet"
     build_index(str(tree), str(out), PAIRS)
@@ -162,7 +167,7 @@ def test_too_many_that_do_not_match_stop_it_and_leave_what_was_there(tmp_path: P
     assert out.read_bytes() != before
 
 
-def test_a_split_is_judged_by_itself(tmp_path: Path) -> None:
+def test_the_limit_of_mismatches_holds_for_each_split(tmp_path: Path) -> None:
     files = [f"our485/{side}/{n}.png" for n in range(200) for side in ("low", "high")] + ["eval15/low/1.png"]
     with pytest.raises(UserError, match=r"1 files of LOL, test, do not match \(100\.0%"):
         build_index(str(make_tree(tmp_path / "LOL", files)), str(tmp_path / "i"), IndexOptions(layout="lol"))
@@ -175,7 +180,7 @@ def test_a_tree_without_mismatches_has_an_empty_list(tmp_path: Path) -> None:
     assert (tmp_path / "i.mismatches.jsonl").read_text() == ""
 
 
-def test_a_name_that_is_no_text_is_listed(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_listed(tmp_path: Path) -> None:
     tree = tree_of_pairs(tmp_path / "set", 1)
     odd = bytes(tree) + b"/degraded/\xff\xfe.png"
     with open(odd, "wb") as file:
@@ -200,7 +205,7 @@ def test_odd_names_are_kept_as_they_are(tmp_path: Path, s3: Store) -> None:
         assert all(read_image(str(row.degraded_uri)).startswith(b"\x89PNG") for row in found)
 
 
-def test_hidden_files_and_records_of_a_job_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_of_programs_are_skipped(tmp_path: Path) -> None:
     files = ["a.png", ".trash/b.png", "_diffuir/c.png", "__MACOSX/._a.png", ".hidden.png"]
     options = IndexOptions(layout="clean", dataset="mine")
     out = str(tmp_path / "i")
@@ -209,12 +214,12 @@ def test_hidden_files_and_records_of_a_job_are_passed_over(tmp_path: Path) -> No
     assert summary.ignored == 0
 
 
-def test_equalising_is_written_down_and_only_for_low_light(tmp_path: Path) -> None:
+def test_equalising_is_recorded_and_only_for_low_light(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "LOL", ["our485/low/1.png", "our485/high/1.png"])
     for equalise, written in ((False, ""), (True, "equalise")):
         build_index(str(tree), str(tmp_path / "i"), IndexOptions(layout="lol", equalise=equalise))
         assert [row.preprocessing for row in open_index(str(tmp_path / "i")).rows()] == [written]
-    with pytest.raises(UserError, match=r"'pairs' is not one of low light: leave --equalise out"):
+    with pytest.raises(UserError, match=r"'pairs' is not for low light: leave out --equalise"):
         built(tree, equalise=True)
 
 
@@ -243,7 +248,7 @@ HEAD = storage.HEAD_BYTES
         ("WEBP", {"lossless": True}, 8 * HEAD),
     ],
 )
-def test_only_as_much_is_read_as_the_size_takes(
+def test_no_more_is_read_than_the_size_takes(
     format: str, options: dict[str, Any], most_read: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = (400, 300)
@@ -301,7 +306,7 @@ def test_every_file_is_in_a_pair_or_a_mismatch_whatever_the_order(
 
 
 def peak(action: Callable[[], object]) -> int:
-    """Most bytes that Python held at once."""
+    """Return the most bytes that Python held at once."""
     tracemalloc.start()
     try:
         action()
@@ -336,13 +341,13 @@ def test_results_come_in_order_and_not_too_far_ahead() -> None:
         time.sleep(0.02 if n < 3 else 0)
         return n
 
-    taken = in_order(slow_at_first, range(100), readers=4, ahead=10)
+    taken = threaded_map(slow_at_first, range(100), readers=4, ahead=10)
     assert [next(taken) for _ in range(5)] == list(range(5))
     assert len(begun) <= 5 + 10 + 1
     assert list(taken) == list(range(5, 100))
 
 
-def test_what_a_reader_raises_is_raised_and_stops_the_rest() -> None:
+def test_an_error_in_a_reader_is_raised_and_stops_the_rest() -> None:
     begun: list[int] = []
 
     def fail(n: int) -> int:
@@ -350,7 +355,7 @@ def test_what_a_reader_raises_is_raised_and_stops_the_rest() -> None:
         return 1 // (n - 20)
 
     with pytest.raises(ZeroDivisionError):
-        list(in_order(fail, range(10_000), readers=2, ahead=10))
+        list(threaded_map(fail, range(10_000), readers=2, ahead=10))
     assert len(begun) < 100
 
 
@@ -370,7 +375,7 @@ def test_the_command_prints_one_table(tmp_path: Path, capsys: pytest.CaptureFixt
     assert open_index(str(tmp_path / "i")).fingerprint in printed
 
 
-def test_the_command_says_with_its_code_what_came_of_it(tmp_path: Path) -> None:
+def test_the_exit_code_says_whether_all_matched(tmp_path: Path) -> None:
     tree = tree_of_pairs(tmp_path / "set", 3)
     (tree / "clean" / "1.png").unlink()
     arguments = ("index", tree, tmp_path / "i", "--layout", "pairs", "--task", "rain")

@@ -1,4 +1,4 @@
-"""What stops the making of an index, and what does not."""
+"""Errors that stop the building of an index, and errors that do not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from diffuir_core import UserError
 from diffuir_platform import storage
 from diffuir_platform.data import matching, packing
-from diffuir_platform.data.building import IndexOptions, IndexSummary, build_index
+from diffuir_platform.data.building import IndexSummary, build_index
 from diffuir_platform.data.index import open_index
+from diffuir_platform.data.settings import IndexOptions
 from diffuir_platform.storage import retrying
 from support.store import Store
 from support.trees import make_tree, upload
@@ -30,7 +31,7 @@ def no_headers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "bucket", "no bucket", "text", "in a file", "pack"])
-def test_a_place_that_cannot_take_it_is_refused_before_anything_is_read(
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(
     kind: str, tmp_path: Path, s3: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree = make_tree(tmp_path / "set", ["a.png"])
@@ -39,7 +40,7 @@ def test_a_place_that_cannot_take_it_is_refused_before_anything_is_read(
         "folder": (tree, {}, r"set is a folder: name the index itself, such as \S+/set/index\.parquet"),
         "bucket": (s3.uri, {}, "is a folder"),
         "no bucket": ("s3://absent/i.parquet", {}, "there is no bucket absent at"),
-        "text": (tmp_path / "notes.txt", {}, "notes.txt is there and can't be replaced, as it is no index"),
+        "text": (tmp_path / "notes.txt", {}, "notes.txt exists and is not an index, so it is not replaced"),
         "in a file": (tmp_path / "notes.txt" / "i", {}, r"can't write \S+notes\.txt"),
         "pack": (tmp_path / "i", {"pack": "s3://absent/pack"}, "there is no bucket absent at"),
     }[kind]
@@ -51,7 +52,7 @@ def test_a_place_that_cannot_take_it_is_refused_before_anything_is_read(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "set"]
 
 
-def test_an_index_takes_the_place_of_an_index(tmp_path: Path) -> None:
+def test_an_index_replaces_an_index(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "set", ["a.png"])
     first = built_from(tree, tmp_path / "i")
     make_tree(tree, ["b.png"])
@@ -77,7 +78,7 @@ def test_a_store_that_fails_stops_it_instead_of_failing_every_file(
 
 
 @pytest.mark.parametrize(("failures", "packed"), [(2, False), (2, True), (9, False), (9, True)])
-def test_a_busy_store_is_asked_again_and_makes_no_pair_a_mismatch(
+def test_requests_to_a_busy_store_are_retried_and_no_pair_becomes_a_mismatch(
     failures: int, packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrying, "PAUSES", (0.0,) * 3)
@@ -103,13 +104,13 @@ def test_a_busy_store_is_asked_again_and_makes_no_pair_a_mismatch(
         assert open_index(str(tmp_path / "i")).count == 2
 
 
-def test_a_photo_alone_that_is_damaged_has_no_twin(tmp_path: Path) -> None:
+def test_a_damaged_photo_alone_is_named_without_a_counterpart(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "set", {"a.png": (8, 6), "empty.png": b""})
     summary = built_from(tree, tmp_path / "i", mismatched=1)
     assert summary.mismatches == [("empty.png", "the file is empty")]
 
 
-def test_a_root_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_root_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
     root = os.fsdecode(bytes(tmp_path) + b"/\xff")
     os.mkdir(root)
     with pytest.raises(UserError, match="is not UTF-8: rename it"):

@@ -1,3 +1,5 @@
+"""Layouts: each finds its pairs in a tree with traps, and nothing else."""
+
 from __future__ import annotations
 
 import json
@@ -11,17 +13,18 @@ from hypothesis import strategies as st
 from diffuir_core import UserError
 from diffuir_core.imaging import decode
 from diffuir_platform import storage
-from diffuir_platform.data.building import IndexOptions, build_index
-from diffuir_platform.data.index import Row, open_index, read_image
+from diffuir_platform.data.building import build_index
+from diffuir_platform.data.index import IndexRow, open_index, read_image
 from diffuir_platform.data.layouts import LAYOUTS, describe_layouts, find_layout, key_of, with_names
 from diffuir_platform.data.layouts.weather import before_underscore
+from diffuir_platform.data.settings import IndexOptions
 from support.published_trees import CASES, J, Twins, scene
 from support.store import Store
 from support.trees import SIZE, STRAY, make_mat, make_tree, upload
 
 
-def index_of(root: str, options: IndexOptions) -> tuple[list[Row], list[str]]:
-    """The rows of a new index of `root`, and the paths that did not match."""
+def index_of(root: str, options: IndexOptions) -> tuple[list[IndexRow], list[str]]:
+    """Build an index of `root`; returns its rows and the paths that did not match."""
     out = f"{root}/out/index.parquet"
     summary = build_index(root, out, options)
     mismatches = storage.read_bytes(summary.mismatches_uri).decode().splitlines()
@@ -92,17 +95,19 @@ def test_the_challenge_files_are_indexed_by_number(
 
 def test_a_challenge_file_with_another_array_is_named(tmp_path: Path) -> None:
     make_mat(tmp_path / "toled_val_display.mat", "display", 2)
-    with pytest.raises(UserError, match=r"toled_val_display\.mat holds display, no array val_display"):
+    with pytest.raises(
+        UserError, match=r"toled_val_display\.mat holds display and not the array val_display"
+    ):
         index_of(str(tmp_path), IndexOptions(layout="udc"))
 
 
-def test_a_challenge_file_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_damaged_challenge_file_is_named(tmp_path: Path) -> None:
     make_tree(tmp_path, {"toled_val_gt.mat": b"nothing of the kind"})
-    with pytest.raises(UserError, match=r"toled_val_gt\.mat is no MATLAB file or is damaged"):
+    with pytest.raises(UserError, match=r"toled_val_gt\.mat is damaged or not a MATLAB file"):
         index_of(str(tmp_path), IndexOptions(layout="udc"))
 
 
-def test_a_list_that_pairs_strangers_is_refused(tmp_path: Path) -> None:
+def test_a_list_that_pairs_the_wrong_files_is_refused(tmp_path: Path) -> None:
     line = f"{J}/gt/gt_1.png {J}/blur/blur_2.png"
     make_tree(tmp_path, {"RealBlur_J_train_list.txt": f"\n{line}\n".encode()})
     with pytest.raises(
@@ -118,12 +123,12 @@ def test_scenes_without_their_lists_are_refused(tmp_path: Path) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="/_"), min_size=1), st.floats(0, 1))
-def test_the_clean_twin_of_haze_is_its_id_and_nothing_shorter(name: str, airlight: float) -> None:
+def test_the_clean_key_of_haze_is_its_id_and_nothing_shorter(name: str, airlight: float) -> None:
     assert before_underscore(f"{name}_{airlight}_0.2") == name
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1), min_size=1))
-def test_what_a_template_holds_for_comes_back_as_the_key(names: list[str]) -> None:
+def test_a_template_that_matches_gives_the_key(names: list[str]) -> None:
     path = "/".join(names)
     assert key_of("degraded/{path}", f"degraded/{path}") == path
     assert key_of("{name}", path) == (path if len(names) == 1 else None)
@@ -131,7 +136,7 @@ def test_what_a_template_holds_for_comes_back_as_the_key(names: list[str]) -> No
     assert key_of("x*/{name}", f"x{names[0]}/{names[0]}") == names[0]
 
 
-def test_a_layout_that_is_not_there_lists_those_that_are() -> None:
+def test_an_unknown_layout_is_refused_with_all_names() -> None:
     with pytest.raises(UserError, match=r"no layout 'rain': choose among rain13k, "):
         find_layout("rain")
 
@@ -141,13 +146,15 @@ def test_a_layout_that_is_not_there_lists_those_that_are() -> None:
     [
         ("pairs", (None, None, None), "needs --task: choose among haze"),
         ("unpaired", ("fog", None, None), "has no task 'fog'"),
-        ("clean", ("haze", None, None), "serve any task: leave --task out"),
-        ("lol", ("low_light", None, None), "says its task itself: leave --task out"),
-        ("lol", (None, "LOL", None), "says its dataset itself"),
-        ("lol", (None, None, "test"), "says its split itself"),
+        ("clean", ("haze", None, None), "serve any task: leave out --task"),
+        ("lol", ("low_light", None, None), "sets its own task: leave out --task"),
+        ("lol", (None, "LOL", None), "sets its own dataset"),
+        ("lol", (None, None, "test"), "sets its own split"),
     ],
 )
-def test_names_are_said_once(layout: str, names: tuple[str | None, ...], says: str) -> None:
+def test_names_are_given_by_the_layout_or_by_the_command(
+    layout: str, names: tuple[str | None, ...], says: str
+) -> None:
     with pytest.raises(UserError, match=re.escape(says)):
         with_names(find_layout(layout), *names)
 
@@ -160,5 +167,5 @@ def test_layouts_are_described_with_their_places() -> None:
 
 
 def test_a_bucket_that_holds_nothing_of_the_layout_is_refused(s3: Store) -> None:
-    with pytest.raises(UserError, match=r"no photo below s3://\S+/nothing lies where the layout 'lol' looks"):
+    with pytest.raises(UserError, match=r"no photo below s3://\S+/nothing is where the layout 'lol' looks"):
         index_of(f"{s3.uri}/nothing", IndexOptions(layout="lol"))

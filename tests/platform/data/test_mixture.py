@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffuir_core.degradations import TASKS
-from diffuir_platform.data import SHARES, Mixture, Stage, quotas
+from diffuir_platform.data import SHARES, Mixture, TrainingStage, quotas
 
 SIZES = {"haze": 7, "rain": 5, "snow": 3, "low_light": 2, "blur": 11}
-STAGES = (Stage(6, 20, 64), Stage(9, 10, 128))
+STAGES = (TrainingStage(6, 20, 64), TrainingStage(9, 10, 128))
 
 
 def mixture(seed: int = 0) -> Mixture:
@@ -24,7 +24,7 @@ def test_published_quotas() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 5, 12])
-def test_a_batch_that_gives_no_whole_images_is_refused(batch: int) -> None:
+def test_a_batch_without_whole_numbers_of_images_is_refused(batch: int) -> None:
     with pytest.raises(ValueError, match="whole number"):
         quotas(batch)
 
@@ -48,7 +48,7 @@ def test_a_batch_follows_from_seed_and_number_alone(seed: int, batch: int) -> No
     assert mixture(seed).slots(batch) == mixture(seed).slots(batch)
 
 
-def test_batches_may_be_asked_for_in_any_order() -> None:
+def test_batches_may_be_planned_in_any_order() -> None:
     forwards = [mixture().slots(batch) for batch in range(15)]
     plan = mixture()
     assert [plan.slots(batch) for batch in reversed(range(15))] == forwards[::-1]
@@ -75,7 +75,7 @@ def test_seeds_never_repeat() -> None:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_the_workers_shares_make_up_the_batch(world_size: int) -> None:
+def test_the_workers_parts_make_up_the_batch(world_size: int) -> None:
     slots = mixture().slots(4)
     shares = [slots[rank::world_size] for rank in range(world_size)]
     assert sorted((s.task, s.index, s.seed) for share in shares for s in share) == sorted(

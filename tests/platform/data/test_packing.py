@@ -1,4 +1,4 @@
-"""Small files in large ones, which an index points into."""
+"""Packed files, which an index points into."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 from diffuir_core import UserError
 from diffuir_core.imaging import decode
 from diffuir_platform import storage
-from diffuir_platform.data.building import IndexOptions, build_index
+from diffuir_platform.data.building import build_index
 from diffuir_platform.data.index import open_index, read_image
 from diffuir_platform.data.packing import _Place, _Writer, pack
+from diffuir_platform.data.settings import IndexOptions
 from support.trees import built, make_mat, make_tree, photo, tree_of_pairs
 
 
@@ -31,7 +32,7 @@ def test_packed_photos_are_the_same_bytes(store: str, tmp_path: Path, request: p
             assert read_image(uri, offset, length) == read_image(getattr(before, f"{side}_uri"))
 
 
-def test_shards_are_of_the_size_that_is_asked_for_and_hold_nothing_twice(tmp_path: Path) -> None:
+def test_packed_files_have_the_given_size_and_hold_nothing_twice(tmp_path: Path) -> None:
     hazy = {f"OTS/hazy/{n}_{beta}.png": (20, 20) for n in range(4) for beta in range(5)}
     tree = make_tree(tmp_path / "set", hazy | {f"OTS/clear/{n}.png": (20, 20) for n in range(4)})
     build_index(str(tree), str(tmp_path / "i"), IndexOptions(layout="reside"))
@@ -49,7 +50,7 @@ def test_shards_are_of_the_size_that_is_asked_for_and_hold_nothing_twice(tmp_pat
         assert data == read_image(str(before.clean_uri))
 
 
-def test_packing_again_leaves_what_an_older_index_points_into(tmp_path: Path) -> None:
+def test_packing_again_keeps_the_files_of_an_older_index(tmp_path: Path) -> None:
     tree = tree_of_pairs(tmp_path / "set", 3)
     _, (first, *_) = built(tree, pack=str(tmp_path / "packed"))
     kept = read_image(str(first.degraded_uri), first.degraded_offset, first.degraded_length)
@@ -58,7 +59,7 @@ def test_packing_again_leaves_what_an_older_index_points_into(tmp_path: Path) ->
     assert read_image(str(first.degraded_uri), first.degraded_offset, first.degraded_length) == kept
 
 
-def test_a_full_disk_under_what_is_packed_is_one_sentence(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     data: Future[bytes] = Future()
     data.set_result(b"of a photo")
     writer = _Writer(Path("/dev/full"))
@@ -67,7 +68,7 @@ def test_a_full_disk_under_what_is_packed_is_one_sentence(tmp_path: Path) -> Non
         writer.finish(str(tmp_path))
 
 
-def test_photos_of_a_challenge_file_are_packed_as_pictures(tmp_path: Path) -> None:
+def test_photos_of_a_challenge_file_are_packed_as_png(tmp_path: Path) -> None:
     degraded = make_mat(tmp_path / "toled_val_display.mat", "val_display", 3, seed=1)
     make_mat(tmp_path / "toled_val_gt.mat", "val_gt", 3, seed=2)
     options = IndexOptions(layout="udc", pack=str(tmp_path / "packed"))

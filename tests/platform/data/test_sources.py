@@ -1,3 +1,5 @@
+"""Items of each task from folders, pairs and indexes, and the sample that a slot makes of one."""
+
 from __future__ import annotations
 
 import pickle
@@ -26,9 +28,10 @@ from diffuir_platform.data import (
     pairs_of,
     preprocessing,
 )
-from diffuir_platform.data.building import IndexOptions, build_index
-from diffuir_platform.data.index import Row, open_index, write_index
+from diffuir_platform.data.building import build_index
+from diffuir_platform.data.index import IndexRow, open_index, write_index
 from diffuir_platform.data.samples import VARIED_SHARE
+from diffuir_platform.data.settings import IndexOptions
 from diffuir_platform.storage import Busy
 
 
@@ -55,9 +58,9 @@ def test_pairs_match_by_stem_whatever_the_ending(pairs: Path) -> None:
 
 
 @pytest.mark.parametrize("side", ["degraded", "clean"])
-def test_a_pair_without_its_twin_is_named(pairs: Path, side: str) -> None:
+def test_a_pair_without_its_counterpart_is_named(pairs: Path, side: str) -> None:
     alone = photo(pairs / side / "alone.png")
-    with pytest.raises(UserError, match=r"alone\.png has no twin") as raised:
+    with pytest.raises(UserError, match=r"alone\.png has no counterpart") as raised:
         pairs_of(pairs)
     assert str(alone) in str(raised.value)
 
@@ -95,17 +98,17 @@ def test_only_tasks_that_are_trained_need_data(pairs: Path) -> None:
 @pytest.mark.parametrize(
     "values", [{"clean": ["s3://bucket/photos"]}, {"pairs": {"rain": [{"path": "s3://bucket/photos"}]}}]
 )
-def test_a_bucket_is_no_folder(values: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"s3://bucket/photos is no folder .* diffuir index"):
+def test_a_bucket_is_not_a_folder(values: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"s3://bucket/photos is not a folder .* diffuir index"):
         parse_config(DataConfig, values, "settings")
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         DataConfig(clean=(Path("s3://bucket/photos"),))
 
 
 @pytest.fixture
-def index(pairs: Path) -> Row:
-    """A row whose photos are there."""
-    return Row(
+def index(pairs: Path) -> IndexRow:
+    """A row of an index whose photos exist."""
+    return IndexRow(
         task="rain",
         dataset="one",
         split="train",
@@ -117,14 +120,16 @@ def index(pairs: Path) -> Row:
     )
 
 
-def test_a_data_set_that_no_index_has_is_named(index: Row, tmp_path: Path) -> None:
+def test_a_data_set_that_no_index_has_is_named(index: IndexRow, tmp_path: Path) -> None:
     files = [str(tmp_path / f"{name}.parquet") for name in ("one", "two")]
     write_index(files[0], [index])
     write_index(files[1], [replace(index, dataset="two", split="test"), replace(index, dataset="two")])
     assert len(find_items(DataConfig(index=tuple(files), datasets=("one", "two")))["rain"]) == 2
-    with pytest.raises(UserError, match=r"data\.datasets: no index has 'tow': there is one, two"):
+    with pytest.raises(UserError, match=r"data\.datasets: no index has 'tow': choose among one, two"):
         find_items(DataConfig(index=tuple(files), datasets=("one", "tow")))
-    with pytest.raises(UserError, match=r"of one with a clean side: it has 'test' of two, 'train' of two"):
+    with pytest.raises(
+        UserError, match=r"of one with a clean side: choose among 'test' of two, 'train' of two"
+    ):
         find_items(DataConfig(index=tuple(files), datasets=("one",)))
 
 
@@ -132,12 +137,12 @@ def test_a_data_set_that_no_index_has_is_named(index: Row, tmp_path: Path) -> No
     ("changes", "reason"),
     [
         ({"task": "udc"}, r"the task 'udc', which is none of .*: name the other data sets in data\.datasets"),
-        ({"clean_uri": "photos/a.png"}, r"names photos/a\.png and not the folder that it lies in"),
-        ({"degraded_uri": "a.png"}, r"names a\.png and not the folder"),
+        ({"clean_uri": "photos/a.png"}, r"names photos/a\.png without the folder that it is in"),
+        ({"degraded_uri": "a.png"}, r"names a\.png without the folder"),
     ],
 )
-def test_rows_that_nobody_could_train_on_are_named(
-    index: Row, tmp_path: Path, changes: dict[str, Any], reason: str
+def test_rows_that_cannot_be_trained_on_are_named(
+    index: IndexRow, tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
     file = str(tmp_path / "index.parquet")
     write_index(file, [index, replace(index, dataset="two", **changes)])
@@ -149,8 +154,8 @@ def test_rows_that_nobody_could_train_on_are_named(
 @pytest.mark.parametrize(
     ("done", "told"), [(("", ""), {}), (("equalise", ""), {}), (("equalise",), {"rain": "equalise"})]
 )
-def test_what_all_pairs_of_a_task_had_done_is_told(
-    index: Row, tmp_path: Path, done: tuple[str, ...], told: dict[str, str]
+def test_preprocessing_of_all_pairs_of_a_task_is_recorded(
+    index: IndexRow, tmp_path: Path, done: tuple[str, ...], told: dict[str, str]
 ) -> None:
     file = str(tmp_path / "index.parquet")
     write_index(file, [replace(index, key=str(i), preprocessing=what) for i, what in enumerate(done)])
@@ -160,7 +165,7 @@ def test_what_all_pairs_of_a_task_had_done_is_told(
 
 
 def test_a_folder_and_its_index_hold_the_same_photos(tmp_path: Path) -> None:
-    """Links are followed, and hidden folders and a restore's own are left out."""
+    """Links are followed; hidden folders and those of programs are skipped."""
     for name in ("a.png", "deep/b.JPG", ".trash/c.png", "_diffuir/d.png", ".e.png"):
         photo(tmp_path / "photos" / name)
     photo(tmp_path / "elsewhere" / "f.png")
@@ -172,18 +177,18 @@ def test_a_folder_and_its_index_hold_the_same_photos(tmp_path: Path) -> None:
     assert [one.key for one in open_index(str(tmp_path / "i")).rows()] == [source.key for source in found]
 
 
-def test_a_photo_that_may_not_be_read_is_replaced_and_named(tmp_path: Path) -> None:
+def test_a_photo_that_cannot_be_read_is_replaced_and_named(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         photo(tmp_path / name)
     photos = find_items(DataConfig(clean=(tmp_path,)))["haze"]
     (tmp_path / "a.png").unlink()
-    (tmp_path / "a.png").mkdir()  # which no user may read as a file, root neither
+    (tmp_path / "a.png").mkdir()  # not even root can read a folder as a file
     taken = load_or_replace(Slot("haze", 0, 1), photos, 16)
     assert len(taken.replaced) == 1
     assert f"can't read {tmp_path / 'a.png'} (Is a directory)" in taken.replaced[0]
 
 
-def test_runs_that_were_begun_on_a_folder_find_its_fingerprint_again(tmp_path: Path) -> None:
+def test_the_fingerprint_of_a_folder_is_that_of_earlier_versions(tmp_path: Path) -> None:
     for name in ("a-b.png", "a.png", "a/b.JPG", "a/c/d.webp"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -217,8 +222,8 @@ def test_clean_photos_serve_every_task_and_pairs_their_own(pairs: Path, tmp_path
     assert describe(found)["low_light"] == {"photos": 2, "pairs": 2}
 
 
-def test_what_all_tasks_take_is_kept_once_in_a_store(pairs: Path, tmp_path: Path) -> None:
-    """A million clean photos are five tasks' items, and would else be copied five times."""
+def test_items_that_tasks_share_are_kept_once_in_a_store(pairs: Path, tmp_path: Path) -> None:
+    """A million clean photos are items of all five tasks, and must not be copied five times."""
     clean = tmp_path / "clean"
     alike = pickle.dumps(list_sources(DataConfig(clean=(clean,))), protocol=5)
     with_pairs = DataConfig(clean=(clean,), pairs={task: (PairFolder(path=pairs),) for task in TASKS})
@@ -247,9 +252,7 @@ def test_a_pair_is_cropped_and_flipped_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "varied"), [("haze", False), ("low_light", False), ("rain", True), ("blur", True)]
 )
-def test_a_share_of_the_photos_gets_other_tones_where_flat_is_not_hazy(
-    tmp_path: Path, task: str, varied: bool
-) -> None:
+def test_some_photos_of_rain_snow_and_blur_get_other_tones(tmp_path: Path, task: str, varied: bool) -> None:
     checks = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)
     Image.fromarray(np.dstack([checks] * 3)).save(file := tmp_path / "checks.png")
     cleans = [load_slot(Slot(task, 0, seed), Source(clean_uri=str(file)), 32)[1] for seed in range(80)]
@@ -258,7 +261,7 @@ def test_a_share_of_the_photos_gets_other_tones_where_flat_is_not_hazy(
     assert all(len(np.unique(clean)) == 2 and np.ptp(clean) >= 126 for clean in changed)
 
 
-def test_a_photo_smaller_than_the_crop_is_continued(tmp_path: Path) -> None:
+def test_a_photo_smaller_than_the_crop_is_padded(tmp_path: Path) -> None:
     degraded, clean = load_slot(
         Slot("blur", 0, 1), Source(clean_uri=str(photo(tmp_path / "a.png", (20, 9)))), 32
     )

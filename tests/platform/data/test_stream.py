@@ -1,4 +1,4 @@
-"""Guarantee 2: what a batch holds does not depend on the workers, on restarts, on the storage or on bad files."""
+"""Guarantee 2: a batch does not depend on the workers, on restarts, on the storage or on bad files."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from PIL import Image
 
 from diffuir_core import UserError
 from diffuir_core.degradations import TASKS
-from diffuir_core.equalise import equalised
+from diffuir_core.equalise import equalise_histogram
 from diffuir_platform import storage
 from diffuir_platform.data import (
     DataConfig,
     Items,
+    LocalBatch,
     Mixture,
-    Share,
     Slot,
-    Stage,
+    TrainingStage,
     describe,
     fingerprint,
     list_sources,
     load_or_replace,
     load_slot,
-    shares_of_batches,
+    local_batches,
     stream,
 )
-from diffuir_platform.data.index import Row, write_index
+from diffuir_platform.data.index import IndexRow, write_index
 from diffuir_platform.data.sources import COLUMNS
 from support.store import Store
 
@@ -45,7 +45,7 @@ def pixels(seed: int, height: int = 24, width: int = 32) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clean photos, one of them cut off, and pairs of rain."""
+    """A folder of clean photos, one of them truncated, and of pairs of rain."""
     folder = tmp_path_factory.mktemp("photos")
     for name in ("clean", "rain/degraded", "rain/clean"):
         (folder / name).mkdir(parents=True)
@@ -58,22 +58,22 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def rows(root: str, gone: int | None = None) -> Iterator[Row]:
-    """The index of `photos` at `root`; `gone`: a pair whose degraded photo is said to be elsewhere."""
+def rows(root: str, gone: int | None = None) -> Iterator[IndexRow]:
+    """Yield the rows of an index of `photos` at `root`; gone: number of a pair whose degraded photo is missing."""
     size = {"width": 32, "height": 24}
     for seed in range(7):
         uri = f"{root}/clean/{seed}.png"
         of = {"dataset": "clean", "split": "train", "key": str(seed)}
-        yield Row(task="any", degraded_uri=None, clean_uri=uri, **of, **size)
+        yield IndexRow(task="any", degraded_uri=None, clean_uri=uri, **of, **size)
     for seed in range(7):
         clean, degraded = (f"{root}/rain/{side}/{seed}.png" for side in ("clean", "degraded"))
         degraded = f"{root}/nowhere.png" if seed == gone else degraded
         of = {"dataset": "rain", "split": "train", "key": str(seed)}
-        yield Row(task="rain", degraded_uri=degraded, clean_uri=clean, **of, **size)
+        yield IndexRow(task="rain", degraded_uri=degraded, clean_uri=clean, **of, **size)
 
 
 def items(*rows: dict[str, object]) -> Items:
-    """Items without all that is not said of them."""
+    """Return items with defaults for columns that `rows` lack."""
     unknown = {"width": 0, "height": 0, "preprocessing": "", "key": ""}
     return Items(pa.Table.from_pylist([unknown | row for row in rows], schema=COLUMNS))
 
@@ -86,46 +86,48 @@ def sources(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 def mixture(sources: dict[str, Items]) -> Mixture:
-    return Mixture(3, [Stage(BATCHES, SIZE, 16)], {task: len(items) for task, items in sources.items()})
+    return Mixture(
+        3, [TrainingStage(BATCHES, SIZE, 16)], {task: len(items) for task, items in sources.items()}
+    )
 
 
-def batches(sources: dict[str, Items], world_size: int = 1, start: int = 0) -> list[list[Share]]:
-    """Every batch's shares, by worker."""
+def batches(sources: dict[str, Items], world_size: int = 1, start: int = 0) -> list[list[LocalBatch]]:
+    """Return for each global batch the local batches of all workers."""
     kept = ray_module.put(sources)
     workers = [
-        list(shares_of_batches(mixture(sources), kept, start, rank, world_size)) for rank in range(world_size)
+        list(local_batches(mixture(sources), kept, start, rank, world_size)) for rank in range(world_size)
     ]
-    return [list(shares) for shares in zip(*workers, strict=True)]
+    return [list(parts) for parts in zip(*workers, strict=True)]
 
 
-def together(shares: Sequence[Share]) -> tuple[np.ndarray, np.ndarray, set[str]]:
-    """The batch that shares make up, in the order of its slots."""
-    total, world_size = shares[0].total, len(shares)
+def joined(parts: Sequence[LocalBatch]) -> tuple[np.ndarray, np.ndarray, set[str]]:
+    """Return the global batch that `parts` make up, in the order of its slots."""
+    total, world_size = parts[0].total, len(parts)
     places = [place for rank in range(world_size) for place in range(rank, total, world_size)]
     order = np.argsort(places)
     degraded, clean = (
-        np.concatenate([getattr(s, side) for s in shares])[order] for side in ("degraded", "clean")
+        np.concatenate([getattr(part, side) for part in parts])[order] for side in ("degraded", "clean")
     )
-    return degraded, clean, {line for share in shares for line in share.replaced}
+    return degraded, clean, {line for part in parts for line in part.replaced}
 
 
 @pytest.fixture(scope="module")
-def alone(sources: dict[str, Items], ray: object) -> list[list[Share]]:
+def alone(sources: dict[str, Items], ray: object) -> list[list[LocalBatch]]:
     return batches(sources)
 
 
 @pytest.mark.parametrize("world_size", [2, 16])
 def test_the_batches_are_the_same_for_any_number_of_workers(
-    sources: dict[str, Items], alone: list[list[Share]], world_size: int
+    sources: dict[str, Items], alone: list[list[LocalBatch]], world_size: int
 ) -> None:
     for one, many in zip(alone, batches(sources, world_size), strict=True):
-        for expected, got in zip(together(one)[:2], together(many)[:2], strict=True):
+        for expected, got in zip(joined(one)[:2], joined(many)[:2], strict=True):
             assert np.array_equal(expected, got)
-        assert together(one)[2] == together(many)[2]
+        assert joined(one)[2] == joined(many)[2]
 
 
 def test_a_stream_that_starts_later_gives_the_same_batches(
-    sources: dict[str, Items], alone: list[list[Share]]
+    sources: dict[str, Items], alone: list[list[LocalBatch]]
 ) -> None:
     for one, later in zip(alone[3:], batches(sources, start=3), strict=True):
         assert one[0].batch == later[0].batch
@@ -133,7 +135,7 @@ def test_a_stream_that_starts_later_gives_the_same_batches(
 
 
 def test_the_batches_are_the_same_over_many_spans(
-    sources: dict[str, Items], alone: list[list[Share]], monkeypatch: pytest.MonkeyPatch
+    sources: dict[str, Items], alone: list[list[LocalBatch]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "SPAN", 2)
     monkeypatch.setattr(stream, "LEAD", 1)
@@ -142,19 +144,24 @@ def test_the_batches_are_the_same_over_many_spans(
         assert np.array_equal(one[0].degraded, spanned[0].degraded)
 
 
-def test_the_paper_s_training_goes_on_and_on(sources: dict[str, Items], ray: object) -> None:
-    """300,000 steps of two batches of 10 crops of 256, 2.4 TB in all, of which Ray keeps 32 batches."""
-    longest = Mixture(3, [Stage(600_000, 10, 256)], {task: len(items) for task, items in sources.items()})
-    shares = shares_of_batches(longest, ray_module.put(sources), 0, 0, 1)
-    assert [share.batch for share in islice(shares, 100)] == list(range(100))
+def test_a_training_as_long_as_the_published_one_can_be_streamed(
+    sources: dict[str, Items], ray: object
+) -> None:
+    """The published 300,000 steps of two batches of 10 crops of 256: 2.4 TB in all, of which Ray keeps 32
+    batches."""
+    longest = Mixture(
+        3, [TrainingStage(600_000, 10, 256)], {task: len(items) for task, items in sources.items()}
+    )
+    stream = local_batches(longest, ray_module.put(sources), 0, 0, 1)
+    assert [local.batch for local in islice(stream, 100)] == list(range(100))
 
 
-def test_what_cannot_be_used_is_replaced_and_named(alone: list[list[Share]]) -> None:
-    named = {line for (share,) in alone for line in share.replaced}
+def test_what_cannot_be_used_is_replaced_and_named(alone: list[list[LocalBatch]]) -> None:
+    named = {line for (local,) in alone for line in local.replaced}
     assert any("clean/3.png" in line for line in named)
     assert any("nowhere.png" in line for line in named)
     assert len(named) == 2
-    assert all(share.degraded.shape == (SIZE, 16, 16, 3) for (share,) in alone)
+    assert all(local.degraded.shape == (SIZE, 16, 16, 3) for (local,) in alone)
 
 
 def test_the_next_item_takes_the_place_of_an_unusable_one(sources: dict[str, Items]) -> None:
@@ -229,7 +236,7 @@ def test_preprocessing_is_done_as_the_index_says(photos: Path) -> None:
     file = str(photos / "rain" / "degraded" / "0.png")
     pair = items({"clean_uri": file, "degraded_uri": file, "preprocessing": "equalise"})
     sample = load_or_replace(Slot("rain", 0, 5), pair, 16)
-    whole = equalised(np.asarray(Image.open(file)))
+    whole = equalise_histogram(np.asarray(Image.open(file)))
     levels = {tuple(pixel) for pixel in whole.reshape(-1, 3)}
     assert {tuple(pixel) for pixel in sample.degraded.reshape(-1, 3)} <= levels
     assert not np.array_equal(sample.degraded, sample.clean)
@@ -263,7 +270,7 @@ def test_an_index_whose_files_are_gone_is_named(photos: Path, tmp_path: Path) ->
 
 
 def test_a_million_items_take_little(tmp_path: Path) -> None:
-    """Rows as Arrow columns: their text and no more, and looked up one by one without making all."""
+    """As Arrow columns they take their text and no more, and are looked up one by one."""
     count = 1_000_000
     table = pa.table(
         {

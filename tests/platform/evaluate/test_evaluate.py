@@ -1,4 +1,4 @@
-"""`diffuir evaluate`: pairs are found or refused by name, and measured as written down."""
+"""`diffuir evaluate`: pairs are found or refused by name, measured, and reported."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def test_the_command_says_in_one_sentence_what_stops_it(tmp_path: Path) -> None:
     weights = tmp_path / "w.safetensors"
     for arguments, message in (
         ([tmp_path, "--weights", weights], "w.safetensors"),
-        ([tmp_path, "--channel", "grey"], "channel is 'grey'"),
-        ([tmp_path / "none"], "There is no folder"),
+        ([tmp_path, "--channel", "grey"], "channel = 'grey'"),
+        ([tmp_path / "none"], "there is no folder"),
     ):
         done = run(*arguments)
         assert done.returncode == 2
@@ -108,7 +108,7 @@ def test_every_set_is_measured_before_and_after(tmp_path: Path) -> None:
     assert dark.gain > 20
 
 
-def test_one_set_by_itself_is_named_after_its_folder(tmp_path: Path) -> None:
+def test_a_single_set_is_named_after_its_folder(tmp_path: Path) -> None:
     make_pair(tmp_path / "lol", "1")
     report = evaluate(tmp_path / "lol", brighten, SETTINGS)
     assert [s.name for s in report.sets()] == ["lol"]
@@ -176,19 +176,19 @@ def test_a_pair_of_two_sizes_is_refused_before_anything_is_restored(tmp_path: Pa
     def never(source: Path, target: Path) -> dict[str, str]:
         raise AssertionError("restored although the pair is refused")
 
-    with pytest.raises(UserError, match=r"degraded.1\.png is 26x20 but its twin .* is 27x20"):
+    with pytest.raises(UserError, match=r"degraded.1\.png is 26x20 pixels but its counterpart .* is 27x20"):
         evaluate(tmp_path, never, SETTINGS)
 
 
-def test_a_picture_without_its_twin_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_picture_without_its_counterpart_is_refused_by_name(tmp_path: Path) -> None:
     make_pair(tmp_path, "1")
     make_pair(tmp_path, "2")
     (tmp_path / "clean" / "2.png").unlink()
-    with pytest.raises(UserError, match=r"degraded.2\.png has no twin.*clean"):
+    with pytest.raises(UserError, match=r"degraded.2\.png has no counterpart.*clean"):
         find_pairs(tmp_path)
     (tmp_path / "degraded" / "1.png").unlink()
     (tmp_path / "degraded" / "2.png").unlink()
-    with pytest.raises(UserError, match=r"clean.1\.png has no twin.*degraded"):
+    with pytest.raises(UserError, match=r"clean.1\.png has no counterpart.*degraded"):
         find_pairs(tmp_path)
 
 
@@ -205,7 +205,7 @@ def test_folders_without_pairs_are_refused(tmp_path: Path) -> None:
         find_pairs(tmp_path)
 
 
-def test_two_pictures_of_one_stem_are_refused(tmp_path: Path) -> None:
+def test_two_pictures_of_one_key_are_refused(tmp_path: Path) -> None:
     make_pair(tmp_path, "1")
     make_pair(tmp_path, "1", suffix=".jpg")
     with pytest.raises(UserError, match=r"both named 1: keep one"):

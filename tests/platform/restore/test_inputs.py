@@ -1,4 +1,4 @@
-"""Every kind of source, on a local disk and on S3: what is found under which key, passed over and refused."""
+"""Inputs of a restore from every kind of source, on a local disk and on S3: found, skipped and refused."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from moto.s3.models import s3_backends
 
 from diffuir_core import UserError
 from diffuir_platform import storage
+from diffuir_platform.data.building import build_index
+from diffuir_platform.data.index import open_index
+from diffuir_platform.data.settings import IndexOptions
 from diffuir_platform.restore.inputs import Choice, Inputs, Item
-from diffuir_platform.restore.names import safe
+from diffuir_platform.restore.names import safe_path
 from diffuir_platform.restore.stages import read, read_input
 from support.store import Store
+from support.trees import make_tree, upload
 
 OUT = "/nowhere/out"
 ODD_KEYS = ["a b#é%20+.jpg", "../up.jpg", "./a.jpg", "/l.jpg", "a//b.jpg", "*?[1].png", "雪/☃.PNG"]
@@ -80,7 +84,7 @@ def make_tar(uri: str, members: dict[str, bytes]) -> bytes:
     return data.getvalue()
 
 
-def test_a_folder_gives_its_photos_and_counts_what_it_passes_over(root: str) -> None:
+def test_a_folder_gives_its_photos_and_counts_what_it_skips(root: str) -> None:
     photos = ["a.jpg", "a.png", "deep/c d.tif", "deep/er/B.JPEG"]
     other = ["n.txt", ".h.jpg", ".t/a.jpg", "deep/_diffuir/a.jpg", "_diffuir/b.jpg", "jpg", "a.jpg.part"]
     fill(root, *(f"in/{name}" for name in photos + other), "in2/x.jpg", data=b"123")
@@ -112,7 +116,27 @@ def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(root: str) -> None
     assert keys_at(f"{root}/in [1]*") == ["a.jpg"]
 
 
-def test_a_pattern_passes_over_what_is_hidden(root: str) -> None:
+@pytest.mark.parametrize("store", ["local", "s3"])
+def test_hidden_names_are_those_that_an_index_skips(
+    store: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Folders of programs, as that of a Mac's archives, are skipped by a restore and by `diffuir index` alike."""
+    hidden = ["__MACOSX/a.png", "b/__MACOSX/c/d.png", "_diffuir/e.png", ".f.png", ".g/h.png", "b/._i.png"]
+    kept = ["j.png", "b/k.png", "__macosx/l.png", "_diffuir2/m.png", "__MACOSX.png", "b/n..png"]
+    place = str(tmp_path) if store == "local" else request.getfixturevalue("s3").uri
+    folder = upload(make_tree(tmp_path / "tree", [*hidden, *kept]), f"{place}/in")
+    members = {name: (tmp_path / "tree" / name).read_bytes() for name in [*hidden, *kept]}
+    make_tar(f"{place}/0.tar", members)
+    inputs = Inputs(folder, OUT)
+    assert sorted(item.key for item in inputs) == sorted(kept)
+    assert keys_at(f"{folder}/**") == sorted(kept)
+    assert keys_at(f"{place}/0.tar") == sorted(f"0.tar/{name}" for name in kept)
+    assert inputs.ignored > 0
+    build_index(folder, f"{place}/i", IndexOptions(layout="clean", dataset="mine"))
+    assert [row.key for row in open_index(f"{place}/i").rows()] == sorted(kept)
+
+
+def test_a_pattern_skips_hidden_files(root: str) -> None:
     fill(root, "in/a.jpg", "in/.h.jpg", "in/.t/b.jpg", "in/_diffuir/c.jpg")
     assert keys_at(f"{root}/in/**/*.jpg") == ["a.jpg"]
 
@@ -128,13 +152,13 @@ def test_any_s3_key_is_found_read_and_given_a_place_of_its_own(s3: Store) -> Non
     assert sorted(items) == sorted(ODD_KEYS)
     for key, item in items.items():
         assert read_input(item).decode() == key
-        assert item.target == safe(key)
+        assert item.target == safe_path(key)
     s3.client.put_object(Bucket=s3.bucket, Key="/first.jpg", Body=b"1")
     assert "/first.jpg" in items_at(s3.uri)
 
 
 @pytest.mark.parametrize("pattern", ["", EVERY_LINK])
-def test_links_that_leave_and_what_is_no_file_are_passed_over(tmp_path: Path, pattern: str) -> None:
+def test_links_that_lead_out_and_special_files_are_skipped(tmp_path: Path, pattern: str) -> None:
     fill(str(tmp_path), "in/a.jpg", "in/deep/b.jpg", "elsewhere/c.jpg")
     links = {"in.jpg": "deep/b.jpg", "out.jpg": "../elsewhere/c.jpg", "dead.jpg": "no", "deep.jpg": "deep"}
     for name, to in {**links, "folder": "../elsewhere", "../link": "in"}.items():
@@ -146,7 +170,7 @@ def test_links_that_leave_and_what_is_no_file_are_passed_over(tmp_path: Path, pa
 
 
 @pytest.mark.parametrize("pattern", ["", "/*.jpg"])
-def test_a_link_to_itself_is_passed_over(tmp_path: Path, pattern: str) -> None:
+def test_a_link_to_itself_is_skipped(tmp_path: Path, pattern: str) -> None:
     fill(str(tmp_path), "in/a.jpg", "in/z.jpg")
     (tmp_path / "in/loop.jpg").symlink_to("loop.jpg")
     assert keys_at(f"{tmp_path}/in{pattern}") == ["a.jpg", "z.jpg"]
@@ -189,12 +213,12 @@ def test_a_list_names_paths_and_uris(root: str, s3: Store, tmp_path: Path) -> No
     assert (uri.key, uri.target, read_input(uri)) == (f"{s3.uri}/x/p.jpg", f"{s3.bucket}/x/p.jpg", b"p")
     assert (os.fsencode(local.key), os.fsencode(local.target), read_input(local)) == (odd, odd[1:], b"odd")
     assert unknown.key == "gs://bucket/x"
-    assert unknown.reason.startswith("gs:// is not known here")
+    assert unknown.reason.startswith("gs:// is not supported")
     assert (file.source, file.reason, file.size) == (str(tmp_path / "é"), None, None)
     assert (inputs.root, inputs.ignored) == (None, 0)
 
 
-def test_a_line_that_no_file_can_be_called_fails_alone(tmp_path: Path) -> None:
+def test_a_line_that_can_name_no_file_fails_alone(tmp_path: Path) -> None:
     fill(str(tmp_path), "list.txt", data=b"/no\0where.jpg\n")
     (photo,) = read(list(Inputs(f"{tmp_path}/list.txt", OUT)), "without-gps", False)
     assert photo.reason is not None
@@ -222,7 +246,7 @@ def test_a_table_names_paths_and_uris_in_a_column(root: str) -> None:
     assert other == ("s3://b/x.jpg", "b/x.jpg")
     assert refusal(table, column="no") == f"{table} has no column 'no': set --column to one of uri, other"
     fill(root, "no.parquet", data=b"uri\n/a.jpg\n")
-    assert refusal(f"{root}/no.parquet").startswith(f"{root}/no.parquet is no Parquet table (")
+    assert refusal(f"{root}/no.parquet").startswith(f"{root}/no.parquet is not a Parquet table (")
 
 
 @pytest.mark.parametrize("source", ["s/*.TAR", pytest.param("s/One.TAR"), "**"])
@@ -247,13 +271,13 @@ def test_a_broken_tar_is_an_input_that_fails(root: str, kept: int, found: int) -
         assert len(items) == found + (4 if "*" in source else 1)
 
 
-def test_members_are_passed_over_and_named_as_in_a_folder(tmp_path: Path) -> None:
+def test_members_are_skipped_and_named_as_in_a_folder(tmp_path: Path) -> None:
     make_tar(f"{tmp_path}/0.tar", {"./a.jpg": b"1", "./.t/b.jpg": b"2", "_diffuir/c.jpg": b"3"})
     (item,) = Inputs(f"{tmp_path}/0.tar", OUT)
     assert item.target == "0.tar/a.jpg"
 
 
-def test_what_is_chosen_is_taken(root: str) -> None:
+def test_include_and_exclude_choose_inputs_by_their_keys(root: str) -> None:
     fill(root, "in/a.jpg", "in/deep/b.jpg", "in/deep/b.png", "in/deep/er/c.jpg")
     assert keys_at(f"{root}/in", include=("deep/*",), exclude=("*.png", "*/er/*")) == ["deep/b.jpg"]
     assert keys_at(f"{root}/in", include=("a.*", "*.png")) == ["a.jpg", "deep/b.png"]
@@ -261,7 +285,7 @@ def test_what_is_chosen_is_taken(root: str) -> None:
     assert "(4 other files ignored)" in refusal(f"{root}/in", include=("*.JPG",))
 
 
-def test_what_cannot_be_listed_is_said_whatever_is_chosen(root: str) -> None:
+def test_what_cannot_be_listed_is_reported_whatever_is_chosen(root: str) -> None:
     fill(root, "in/0.tar")
     make_tar(f"{root}/in/1.tar", MEMBERS)
     assert "0.tar" in keys_at(f"{root}/in/*.tar", include=("*.jpg",))
@@ -282,4 +306,4 @@ def test_a_source_that_is_not_there_or_has_no_photos_is_named(s3: Store, tmp_pat
     assert refusal(f"{tmp_path}/no.txt").startswith(f"{tmp_path}/no.txt does not exist: ")
     assert refusal(f"{tmp_path}/no/*.jpg").startswith(f"{tmp_path}/no/*.jpg cannot be listed (No such file ")
     assert refusal("s3://missing/x").startswith("there is no bucket missing at ")
-    assert refusal("gs://bucket/x").startswith("gs:// is not known here")
+    assert refusal("gs://bucket/x").startswith("gs:// is not supported")

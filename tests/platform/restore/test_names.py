@@ -1,4 +1,4 @@
-"""Names of results: a different one for each key, always below the output, and ordinary keys as they are."""
+"""Names of results: a different one for each key, always below the output, and ordinary keys unchanged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffuir_core.imaging import FORMATS
-from diffuir_platform.restore.names import is_hidden, is_photo, name_in, safe
+from diffuir_platform.restore.names import is_photo, result_name, safe_path
+from diffuir_platform.storage import is_hidden
 from diffuir_platform.text import one_line
 
 ANY_FORMAT = (None, *FORMATS)
@@ -24,7 +25,7 @@ KEYS_OF_PHOTOS = st.tuples(st.just("") | KEYS.map(lambda key: f"{key}/"), st.sam
 
 
 def is_inside(name: str) -> bool:
-    """Whether a result of that name lies below its output, and not among the output's own records."""
+    """Whether a result of that name is below its output, and outside its `_diffuir`."""
     path = os.path.normpath(os.path.join("OUT", name))
     return path.startswith("OUT/") and not f"{path}/".startswith("OUT/_diffuir/")
 
@@ -35,20 +36,20 @@ def are_different(names: Sequence[str]) -> bool:
 
 @given(st.sets(KEYS))
 def test_no_two_keys_are_one_path(keys: set[str]) -> None:
-    assert are_different([safe(key) for key in keys])
+    assert are_different([safe_path(key) for key in keys])
 
 
 @given(st.sets(KEYS_OF_PHOTOS))
 def test_no_two_photos_give_one_name_in_any_format(keys: set[str]) -> None:
     for format in ANY_FORMAT:
-        assert are_different([name_in(format, key) for key in keys])
+        assert are_different([result_name(format, key) for key in keys])
 
 
 @given(KEYS | st.text(alphabet="./%_diffuirdotempty", max_size=12))
 def test_a_result_lies_below_its_output_and_not_among_its_records(key: str) -> None:
-    assert is_inside(safe(key))
+    assert is_inside(safe_path(key))
     for format in ANY_FORMAT:
-        assert is_inside(name_in(format, key))
+        assert is_inside(result_name(format, key))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_a_result_lies_below_its_output_and_not_among_its_records(key: str) -> N
     ],
 )
 def test_an_ordinary_key_is_its_own_name(key: str) -> None:
-    assert safe(key) == name_in(None, key) == key
+    assert safe_path(key) == result_name(None, key) == key
 
 
 @pytest.mark.parametrize(
@@ -80,12 +81,12 @@ def test_an_ordinary_key_is_its_own_name(key: str) -> None:
     ],
 )
 def test_a_part_that_would_lead_elsewhere_gets_a_name(key: str, name: str) -> None:
-    assert safe(key) == name
+    assert safe_path(key) == name
 
 
-def test_hidden_is_what_begins_with_a_dot_and_an_outputs_records() -> None:
-    assert all(map(is_hidden, [".a.jpg", "...", "_diffuir"]))
-    assert not any(map(is_hidden, ["a.jpg", ".", "..", "_diffuir2", ""]))
+def test_hidden_names_begin_with_a_dot_or_are_those_of_programs() -> None:
+    assert all(map(is_hidden, [".a.jpg", "...", "_diffuir", "__MACOSX", "a/.b/c.jpg", "a/__MACOSX/b.jpg"]))
+    assert not any(map(is_hidden, ["a.jpg", ".", "..", "_diffuir2", "", "__MACOSX.jpg", "a/b..jpg"]))
 
 
 def test_a_photo_is_known_by_its_ending_and_not_hidden() -> None:

@@ -1,4 +1,4 @@
-"""`diffuir restore`: a file or a folder in, the same relative paths out, whatever is among them."""
+"""`diffuir restore`: a file or a folder in, the same relative paths out, whatever the folder holds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from PIL import ExifTags, Image
 from diffuir_core import Restorer, UserError
 from diffuir_core.imaging import decode
 from diffuir_core.restorer import Restoration
-from diffuir_platform.cli import app, plainly
+from diffuir_platform.cli import app, exit_code_of
 from diffuir_platform.restore import RestoreOptions, restore
-from diffuir_platform.restore.ledger import Row
+from diffuir_platform.restore.ledger import LedgerRow
 from diffuir_platform.restore.run import single_item
 from diffuir_platform.restore.stages import restore_each
 from diffuir_platform.restore.summary import Summary
@@ -50,7 +50,7 @@ def test_guarantee_5_a_bad_file_is_one_line_and_stops_nothing(restored_album: tu
     assert "pixels" in summary.failed["bad/bomb.png"]
 
 
-def test_what_is_passed_over_is_counted(restored_album: tuple[Path, Summary]) -> None:
+def test_skipped_files_are_counted(restored_album: tuple[Path, Summary]) -> None:
     _, summary = restored_album
     assert summary.ignored == 3
     assert any(line.startswith("ignored 3 ") for line in summary.lines())
@@ -189,7 +189,7 @@ def test_a_photo_the_restorer_fails_on_does_not_take_its_batch_along() -> None:
 def test_the_summary_does_not_grow_with_the_number_of_failures() -> None:
     summary = Summary("out")
     for i in range(1500):
-        summary.add(Row(key=f"{i}.png", status="failed", reason="broken", source="", target=""))
+        summary.add(LedgerRow(key=f"{i}.png", status="failed", reason="broken", source="", target=""))
     assert (summary.failures, len(summary.failed)) == (1500, 1000)
     assert summary.lines()[-1] == "  and 500 more"
 
@@ -229,7 +229,7 @@ def test_what_cannot_start_is_one_sentence_and_exit_code_2(
 ) -> None:
     for name, (arguments, word) in refusals(tmp_path, weights).items():
         command = ["restore", *map(str, arguments)]
-        assert plainly(lambda command=command: app(command, standalone_mode=False)) == 2, name
+        assert exit_code_of(lambda command=command: app(command, standalone_mode=False)) == 2, name
         said = capsys.readouterr()
         assert said.err.startswith("error: "), name
         assert word in said.err, name

@@ -1,6 +1,7 @@
 """Guarantees 4 and 5 on a Ray cluster of several nodes, from one S3 prefix to another.
 
-The nodes, the drivers and the store, which fails now and then, are processes of their own, and are killed as such.
+The nodes, the drivers and the store, which fails at random, are processes of their own; nodes and drivers are
+killed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import boto3
 import numpy as np
@@ -25,22 +25,24 @@ from PIL import Image
 
 from diffuir_core.files import TEMPORARY_PREFIX
 from diffuir_platform import storage
-from diffuir_platform.restore.ledger import Ledger, Row
+from diffuir_platform.restore.ledger import Ledger, LedgerRow
 from diffuir_platform.restore.verify import verify
+from support import faulty_store, restoring
 from support.nodes import BUCKET, Nodes, running
 from support.restoring import POISON
 
-HERE = Path(__file__).parent
+pytestmark = pytest.mark.slow
+
 NODES, MODELS = 3, 3
 PHOTOS = 150
 SEEDS = range(int(os.environ.get("DIFFUIR_CHAOS", "1")))
-"""Of what is killed when, a run each; `make chaos` takes more of them."""
+"""Seeds of the kills and their times, one run for each; `make chaos` runs more."""
 SHARE_OF_FAULTS = 0.04
-"""Of the requests for objects."""
+"""Share of the requests for objects that the store fails."""
 DENIED = "denied.png"
 IN = f"{BUCKET}/in"
 SECONDS = 300
-"""That may pass without a new result, on a machine that is busy with something else."""
+"""Longest time without a new result, seconds; long, as the machine may be busy with something else."""
 
 FORMATS = (("jpg", "JPEG"), ("png", "PNG"), ("webp", "WEBP"), ("tif", "TIFF"), ("bmp", "BMP"))
 
@@ -57,7 +59,7 @@ def encoded(image: Image.Image, format: str) -> bytes:
 
 
 def collection() -> dict[str, bytes]:
-    """Key -> bytes: all formats, sizes from 1x1 to 4K, names of every kind, and some that must fail."""
+    """Return {key: bytes}: all formats, sizes from 1x1 to 4K, names of every kind, and some that must fail."""
     rng = np.random.default_rng(0)
     found = {}
     for i in range(PHOTOS):
@@ -83,11 +85,11 @@ FAILING = {"corrupt.jpg", "empty.png", "hostile.png", DENIED, "poison.png"}
 
 @contextmanager
 def faulty(upstream: str, seed: int) -> Iterator[str]:
-    """The URL of a store that fails now and then."""
+    """Run a proxy that fails requests at random; yields its URL."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [HERE / "faulty_store.py", port, upstream, seed, SHARE_OF_FAULTS, DENIED]
+    command = [faulty_store.__file__, port, upstream, seed, SHARE_OF_FAULTS, DENIED]
     process = subprocess.Popen([sys.executable, *map(str, command)])
     try:
         while True:
@@ -112,13 +114,13 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 
 
 class Driver:
-    """A restore that runs, and what it says."""
+    """A running restore and its output."""
 
     def __init__(self, nodes: Nodes, out: str) -> None:
         environment = {**os.environ, **nodes.environment}
         self._out = out
         self.process = subprocess.Popen(
-            [sys.executable, HERE / "restoring.py", IN, out, environment["RAY_ADDRESS"], str(MODELS)],
+            [sys.executable, restoring.__file__, IN, out, environment["RAY_ADDRESS"], str(MODELS)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -147,7 +149,7 @@ class Driver:
             self.kill()
 
     def _results(self) -> Iterator[int]:
-        """How many there are, again and again, as long as they become more."""
+        """Yield the number of results again and again; fails where it does not grow for SECONDS."""
         last, since = -1, time.monotonic()
         while True:
             if (found := len(results(self._out))) != last:
@@ -162,7 +164,7 @@ class Driver:
 
 
 def results(out: str) -> dict[str, str]:
-    """Name -> ETag of everything in an output but its own records."""
+    """Return {name: ETag} of everything in an output except its `_diffuir`."""
     own = f"{out}/_diffuir/"
     return {
         entry.uri.removeprefix(f"{out}/"): entry.version
@@ -171,7 +173,7 @@ def results(out: str) -> dict[str, str]:
     }
 
 
-def ledger(out: str) -> dict[str, Row]:
+def ledger_rows(out: str) -> dict[str, LedgerRow]:
     with Ledger(f"{out}/_diffuir") as opened:
         opened.load()
         return {row.key: row for status in ("done", "failed") for row in opened.rows(status)}
@@ -179,16 +181,16 @@ def ledger(out: str) -> dict[str, Row]:
 
 @pytest.fixture(scope="module")
 def reference(nodes: Nodes) -> str:
-    """The output of a run in which nothing is killed but by the poison."""
+    """The output of a run in which only the poisoned photo kills a process."""
     out = f"{BUCKET}/reference"
     driver = Driver(nodes, out)
     assert driver.finish() == 1, driver.said
-    assert {key for key, row in ledger(out).items() if row.status == "failed"} == FAILING, driver.said
+    assert {key for key, row in ledger_rows(out).items() if row.status == "failed"} == FAILING, driver.said
     return out
 
 
 def test_what_fails_has_its_reason_and_the_rest_is_there(nodes: Nodes, reference: str) -> None:
-    rows = ledger(reference)
+    rows = ledger_rows(reference)
     assert rows.keys() == collection().keys()
     assert "died 2 times" in str(rows["poison.png"].reason)
     assert "refuses to read" in str(rows[DENIED].reason)
@@ -230,12 +232,12 @@ def test_guarantee_4_kills_leave_what_an_undisturbed_run_leaves(
     assert code == 1, driver.said
 
     assert results(out) == results(reference)
-    expected, found = ledger(reference), ledger(out)
+    expected, found = ledger_rows(reference), ledger_rows(out)
     assert found.keys() == expected.keys()
     for key, row in found.items():
         was = expected[key]
         assert (row.status, row.sha256, row.target) == (was.status, was.sha256, was.target), key
-    # One row for each input as the files are, not only as they are read.
+    # One row for each input in the files themselves, not only after the ledger merged them.
     files = [uri for uri, _ in storage.list_files(f"{out}/_diffuir/ledger")]
     keys = [
         key

@@ -1,4 +1,4 @@
-"""What a user may ask of a restore, and what `--explain` says of it."""
+"""Options of a restore, and `--explain`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 
 from diffuir_core.imaging import FORMAT_OF_SUFFIX, FORMATS
 from diffuir_platform.restore import RestoreOptions, restore
-from diffuir_platform.restore.names import name_in
+from diffuir_platform.restore.names import result_name
 from support.album import ALBUM_BAD, ALBUM_PHOTOS, diffuir, put, results_below
 
 ENDINGS = st.sampled_from([*FORMAT_OF_SUFFIX, ".PNG"])
@@ -23,7 +23,7 @@ NAMES = st.builds(
     st.lists(ENDINGS | st.just(".txt"), max_size=3),
     ENDINGS,
 )
-"""Of photos, most of them different in their endings only."""
+"""Names of photos, most of which differ in their endings only."""
 
 
 def test_format_exif_and_tiles_are_as_asked(ray: object, weights: Path, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_format_exif_and_tiles_are_as_asked(ray: object, weights: Path, tmp_path
 @given(st.sets(NAMES))
 def test_no_two_keys_give_one_name_in_any_format(keys: set[str]) -> None:
     for format in (None, *FORMATS):
-        names = [name_in(format, key) for key in keys]
+        names = [result_name(format, key) for key in keys]
         assert len(set(names)) == len(names)
         if format is not None:
             assert all(FORMAT_OF_SUFFIX[Path(name).suffix.lower()] == format for name in names)

@@ -1,4 +1,4 @@
-"""Guarantee 4 on one machine: what the same command does again, what it refuses, and what it leaves."""
+"""Guarantee 4 on one machine: a repeated command resumes, refuses other settings, and leaves a clean output."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from diffuir_core.imaging import decode
 from diffuir_platform import storage
 from diffuir_platform.restore import RestoreOptions, restore
 from diffuir_platform.restore.ledger import SCHEMA
-from support import restoring
 from support.album import diffuir, files_below, photo, put, results_below
+from support.command import diffuir_here
 from support.restoring import POISON, run
 from support.store import Store
 
@@ -43,7 +43,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def rows(out: Path) -> dict[str, dict[str, object]]:
-    """The ledger as anybody reads it; one row a key."""
+    """Read the ledger as another program would; returns {key: row}, one for each input."""
     table = pq.read_table(out / "_diffuir/ledger")
     assert table.schema.names == SCHEMA.names
     found = table.to_pylist()
@@ -52,6 +52,7 @@ def rows(out: Path) -> dict[str, dict[str, object]]:
 
 
 def contents(out: Path) -> dict[str, bytes]:
+    """Return the bytes of every result."""
     return {name: (out / name).read_bytes() for name in results_below(out)}
 
 
@@ -118,7 +119,7 @@ def test_other_settings_are_refused_with_the_difference_named(
     with pytest.raises(UserError, match="input was "):
         restore(tmp_path / "other", out, options)
     assert contents(out) == before
-    # What makes no difference to a result is no other setting.
+    # Settings that results do not depend on may change.
     assert restore(photos, out, options.model_copy(update={"batch_size": 3, "models": 1})).skipped == 6
 
 
@@ -148,7 +149,7 @@ def test_a_photo_that_kills_its_process_is_given_up_and_the_rest_is_done(
 def test_other_batches_and_workers_give_the_same_files(
     ray: object, photos: Path, weights: Path, tmp_path: Path
 ) -> None:
-    """Byte for byte, on one kind of device."""
+    """The files are the same byte for byte on one kind of device."""
     for seed, side in enumerate((16, 33, 48, 48, 64)):
         put(photos / f"other-{seed}.jpg", photo(side, side, seed))
     options = RestoreOptions(weights=str(weights), steps=2)
@@ -160,11 +161,9 @@ def test_other_batches_and_workers_give_the_same_files(
     assert (tmp_path / "alone.jpg").read_bytes() == contents(tmp_path / "one")["other-1.jpg"]
 
 
-def test_from_a_bucket_to_a_folder_and_back(s3: Store, photos: Path, tmp_path: Path) -> None:
+def test_from_a_bucket_to_a_folder_and_back(ray: object, s3: Store, photos: Path, tmp_path: Path) -> None:
     def restored(target: str) -> str:
-        script = Path(restoring.__file__)
-        command = [sys.executable, script, f"{s3.uri}/in", target, "", "1"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
+        return "\n".join(run(f"{s3.uri}/in", target, None, 1).lines())
 
     for name in PHOTOS:
         storage.write_bytes(f"{s3.uri}/in/deep/{name}", (photos / name).read_bytes())
@@ -181,10 +180,12 @@ def test_from_a_bucket_to_a_folder_and_back(s3: Store, photos: Path, tmp_path: P
     assert "skipped 7 photos" in restored(f"{s3.uri}/out")
 
 
-def test_a_killed_command_goes_on_where_it_was(
-    photos: Path, out: Path, weights: Path, tmp_path: Path
+@pytest.mark.slow
+def test_a_killed_command_resumes_where_it_was(
+    ray: object, photos: Path, out: Path, weights: Path, tmp_path: Path
 ) -> None:
-    """With the real model, and as a user runs it: SIGKILL for all of it, and the same command again."""
+    """With the real model and the command line: SIGKILL for the whole process group, then the same command
+    again."""
     for seed in range(6, 30):
         put(photos / f"{seed}.png", photo(128, 128, seed))
     command = ["-m", "diffuir_platform.cli", "restore", photos, out, "--weights", weights, "--steps", "1"]
@@ -198,31 +199,31 @@ def test_a_killed_command_goes_on_where_it_was(
         time.sleep(0.05)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    (out / "_diffuir" / "lock.json").unlink()  # a minute is waited for a killed command's: see test_lock.py
+    (out / "_diffuir" / "lock.json").unlink()  # or the next command waits for it to expire: see test_lock.py
     (out / ".diffuir-0123456789abcdef.part").write_bytes(b"what a killed writer leaves")
     done = diffuir("restore", photos, out, "--weights", weights, "--steps", "1")
     assert done.returncode == 0, done.stderr
     assert results_below(out) == {path.name for path in photos.iterdir()}
     undisturbed = tmp_path / "undisturbed"
-    assert diffuir("restore", photos, undisturbed, "--weights", weights, "--steps", "1").returncode == 0
+    assert restore(photos, undisturbed, RestoreOptions(weights=str(weights), steps=1)).exit_code == 0
     assert contents(out) == contents(undisturbed)
     assert {key: row["sha256"] for key, row in rows(out).items()} == {
         key: row["sha256"] for key, row in rows(undisturbed).items()
     }
 
-    assert diffuir("restore", photos, out, "--verify").stdout.startswith(
-        "30 results as the ledger says, 0 not"
+    assert diffuir_here("restore", photos, out, "--verify").stdout.startswith(
+        "as the ledger says: 30 results; missing or changed: 0"
     )
     (out / "3.png").unlink()
     (out / "4.png").write_bytes(b"")
     put(out / "stranger.png")
-    checked = diffuir("restore", photos, out, "--verify")
+    checked = diffuir_here("restore", photos, out, "--verify")
     assert checked.returncode == 1
     assert checked.stdout.splitlines() == [
-        "28 results as the ledger says, 2 not",
+        "as the ledger says: 28 results; missing or changed: 2",
         "  3.png: its result is missing",
         "  4.png: its result was changed",
-        "1 other file in the output, not known to the ledger",
+        "in the output but not in the ledger: 1 other file",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Models never take the room that reading and writing need, or a restore would wait for itself for ever."""
+"""Models leave CPUs for reading and writing, or a restore would wait for itself for ever."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from diffuir_platform.restore.models import cpus_of_a_model
-from diffuir_platform.restore.pipeline import CPUS_OF_A_TASK
+from diffuir_platform.restore.models import cpus_per_model
+from diffuir_platform.restore.pipeline import CPUS_PER_TASK
 from diffuir_platform.runtime import Resources, cluster_resources
 from support.album import photo, put
 from support.restoring import run
@@ -24,13 +24,13 @@ def test_every_node_has_room_for_a_task_however_many_models_are_asked_for(
     for other in range(largest + 1):
         monkeypatch.setattr("ray.nodes", lambda other=other: nodes(0, largest, other, largest))
         resources = cluster_resources("cpu")
-        share = cpus_of_a_model(resources)
+        share = cpus_per_model(resources)
         fitting = [int(cpus // share) if share else 0 for cpus in (largest, other)]
         for cpus, models in zip((largest, other), fitting, strict=True):
-            assert not models or cpus - models * share > CPUS_OF_A_TASK
-        # A model on each that can have one, and beside it as many tasks as there are CPUs that it leaves.
+            assert not models or cpus - models * share > CPUS_PER_TASK
+        # One model on each node with room for it, and beside it as many tasks as it leaves CPUs.
         assert resources.models == max(1, 2 * min(fitting[0], 1) + min(fitting[1], 1))
-        assert (largest - share) // CPUS_OF_A_TASK >= largest - int(share)
+        assert (largest - share) // CPUS_PER_TASK >= largest - int(share)
 
 
 @pytest.mark.parametrize("address", [None, "auto"], ids=["on this machine", "on a cluster"])

@@ -10,13 +10,13 @@ import pytest
 from ray.job_submission import JobStatus
 
 from diffuir_core import UserError
-from diffuir_platform.runtime import job_log as following
+from diffuir_platform.runtime import job_log
 
 SERVER = "http://127.0.0.1:8265"
 
 
 class Broken:
-    """A job server whose connection breaks in the middle of the log, twice, and that is away once."""
+    """A job server that breaks the connection in the middle of the log twice, and once does not answer."""
 
     def __init__(self) -> None:
         self.tails = 0
@@ -40,12 +40,12 @@ class Broken:
 def test_a_broken_connection_is_made_again_and_no_line_comes_twice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(following, "SECONDS_BETWEEN_ATTEMPTS", 0)
-    details = following.follow(Broken(), "x", SERVER)
+    monkeypatch.setattr(job_log, "SECONDS_BETWEEN_ATTEMPTS", 0)
+    details = job_log.follow(Broken(), "x", SERVER)
     assert details.status == JobStatus.SUCCEEDED
     out, err = capsys.readouterr()
     assert out == "one\ntwo\nfour\n"
-    assert err == f"{SERVER} does not answer: trying again\nerror: three\n"
+    assert err == f"{SERVER} does not answer: retrying\nerror: three\n"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_exit_code_is_that_of_the_command_that_ran(
     details = SimpleNamespace(
         status=status, driver_exit_code=driver_code, driver_node_id="node", message="the node died"
     )
-    assert following.exit_code(details, "x") == code
+    assert job_log.exit_code(details, "x") == code
 
 
 def test_a_job_that_never_started_is_one_sentence() -> None:
@@ -73,4 +73,4 @@ def test_a_job_that_never_started_is_one_sentence() -> None:
         status=JobStatus.FAILED, driver_exit_code=None, driver_node_id=None, message="no such\npackage"
     )
     with pytest.raises(UserError, match="did not start \\(no such package\\)"):
-        following.exit_code(details, "x")
+        job_log.exit_code(details, "x")

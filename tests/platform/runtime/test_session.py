@@ -1,10 +1,12 @@
-"""A Ray of one's own is nobody else's."""
+"""A local Ray admits only the process that started it."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+
+import pytest
 
 OWN = """
 import os, subprocess, sys
@@ -31,6 +33,7 @@ with ray_session():  # a second one in the same process
 """
 
 
+@pytest.mark.slow
 def test_it_listens_on_the_loopback_and_lets_nobody_in_without_its_token() -> None:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     said = subprocess.run(

@@ -63,6 +63,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "storage": "s3://diffuir/runs",
         "data": {"clean": [str(folder / "clean")]},
         "stages": [{"steps": 6, "crop": 16, "batch": 10}],
+        "mixture": {"rain": 1.0},
         "log_every": 1,
         "checkpoint_every": 3,
         "panels_every": 6,
@@ -102,6 +103,7 @@ def lines_until(process: subprocess.Popen[str], wanted: str) -> list[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_run_is_submitted_once_followed_twice_and_ends_with_its_weights(
     cluster: dict[str, str], job: Path
 ) -> None:
@@ -110,7 +112,7 @@ def test_a_run_is_submitted_once_followed_twice_and_ends_with_its_weights(
         begun = lines_until(first, "submitted train-tiny ")
         assert any(line.startswith("package: ") for line in begun)
         second, third = diffuir_train(cluster, job), diffuir_train(cluster, job, "learning_rate=1e-3")
-        lines_until(second, "train-tiny is going on at")
+        lines_until(second, "train-tiny is running at")
         second.send_signal(signal.SIGINT)
         code, _, err = ended(second)
         assert code == 130
@@ -146,6 +148,7 @@ def test_a_run_is_submitted_once_followed_twice_and_ends_with_its_weights(
     assert run.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_later_submission_of_the_same_name_gets_a_number(cluster: dict[str, str], job: Path) -> None:
     """After the test above the run is finished, and its job says so."""
     code, out, err = ended(diffuir_train(cluster, job))
@@ -154,6 +157,7 @@ def test_a_later_submission_of_the_same_name_gets_a_number(cluster: dict[str, st
     assert "is finished" in out
 
 
+@pytest.mark.slow
 def test_data_that_the_cluster_does_not_have_are_named_with_exit_code_2(
     cluster: dict[str, str], job: Path
 ) -> None:
@@ -174,6 +178,7 @@ print("FOUND", diffuir_core.__file__, diffuir_platform.__file__, *ray.get(where.
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["package", "ray job submit"])
 def test_the_driver_and_its_workers_run_the_code_that_was_uploaded(
     cluster: dict[str, str], tmp_path: Path, how: str
@@ -203,6 +208,7 @@ def wait_for(client: JobSubmissionClient, job: str) -> Any:
     return details
 
 
+@pytest.mark.slow
 def test_the_jobs_script_takes_what_the_command_takes(cluster: dict[str, str]) -> None:
     arguments = "jobs/train-quick.yaml data.clean=[/not-there] storage=s3://diffuir/runs"
     command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "job", "submit"]
@@ -275,7 +281,7 @@ NOTHING = Job(name="x", arguments=("train",), files={})
 
 @pytest.mark.parametrize(
     ("code", "reason"),
-    [(404, "is no Ray job server"), (200, "is no Ray job server"), (401, "RAY_AUTH_MODE=token")],
+    [(404, "is not a Ray job server"), (200, "is not a Ray job server"), (401, "RAY_AUTH_MODE=token")],
 )
 def test_a_server_that_is_none_of_ray_or_lets_nobody_in_is_one_sentence(code: int, reason: str) -> None:
     with answering(code) as address, pytest.raises(UserError, match=reason) as raised:
@@ -301,7 +307,7 @@ def test_an_address_where_nobody_is_is_one_sentence(address: str, reason: str) -
 
 def test_another_address_in_the_environment_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:2")
-    with answering(401) as address, pytest.raises(UserError, match="does not let us in"):
+    with answering(401) as address, pytest.raises(UserError, match="wants credentials"):
         submit(NOTHING, address)
 
 

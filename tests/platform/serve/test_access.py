@@ -1,4 +1,4 @@
-"""Who may use the endpoint: keys of the environment or a file, their rates, and pages of other sites."""
+"""Access to the endpoint: keys from the environment or a file, their rates, and pages of other sites."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from diffuir_core import UserError
 from diffuir_platform.serve import ServeSettings, commands
-from diffuir_platform.serve.gateway.access import Access, check_origin, keys_of_environment
+from diffuir_platform.serve.gateway.access import Access, api_keys, check_origin
 from diffuir_platform.serve.problems import Problem
 from support.serving import free_port
 
@@ -92,7 +92,7 @@ def test_without_keys_the_rate_is_everyones_together() -> None:
 
 def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFUIR_API_KEYS", " ann:of-sixteen-chars, bob : with:a:colon:in:it ,\n,")
-    keys = keys_of_environment(required=True)
+    keys = api_keys(required=True)
     assert keys == {"ann": "of-sixteen-chars", "bob": "with:a:colon:in:it"}
     assert Access(keys, None).check("Bearer with:a:colon:in:it") == "bob"
 
@@ -102,14 +102,14 @@ def test_keys_come_from_a_file_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     file.write_text("ann:of-sixteen-chars\n\n  cid:another-key-of-his\n")
     monkeypatch.setenv("DIFFUIR_API_KEYS_FILE", str(file))
     monkeypatch.setenv("DIFFUIR_API_KEYS", "bob:of-sixteen-chars")
-    assert list(keys_of_environment(required=True)) == ["bob", "ann", "cid"]
+    assert list(api_keys(required=True)) == ["bob", "ann", "cid"]
 
 
 @pytest.mark.parametrize("key", ["schlüssel-von-bob", "key\tof-sixteen-chars", "ключ-из-шестнадцати"])
 def test_a_key_that_no_client_can_send_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("DIFFUIR_API_KEYS", f"bob:{key}")
     with pytest.raises(UserError, match="key of bob holds characters that a client can't send") as error:
-        keys_of_environment(required=False)
+        api_keys(required=False)
     assert key not in str(error.value)
 
 
@@ -121,7 +121,7 @@ def test_a_line_that_is_no_key_is_one_sentence_that_does_not_show_it(
 ) -> None:
     monkeypatch.setenv("DIFFUIR_API_KEYS", f"bob:of-sixteen-chars,{line}")
     with pytest.raises(UserError, match="NAME:KEY with at least 16 characters") as error:
-        keys_of_environment(required=False)
+        api_keys(required=False)
     assert line not in str(error.value)
 
 
@@ -134,13 +134,13 @@ def test_a_file_that_cannot_be_read_is_one_sentence(
         file.write_bytes(content)
     monkeypatch.setenv("DIFFUIR_API_KEYS_FILE", str(file))
     with pytest.raises(UserError, match=r"DIFFUIR_API_KEYS_FILE = .*keys can't be read"):
-        keys_of_environment(required=False)
+        api_keys(required=False)
 
 
 def test_no_keys_are_an_error_only_where_they_are_required() -> None:
-    assert keys_of_environment(required=False) == {}
+    assert api_keys(required=False) == {}
     with pytest.raises(UserError, match="require_key is set and there are no API keys"):
-        keys_of_environment(required=True)
+        api_keys(required=True)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_an_origin_that_is_no_url_is_another_site(origin: str) -> None:
 
 
 def test_a_name_that_leads_to_this_machine_does_not_let_a_site_in() -> None:
-    """DNS rebinding: its origin and the host are the same then, but no name of this machine."""
+    """DNS rebinding: the origin and the host are the same then, but not a name of this machine."""
     site = {"host": "evil.example:8000", "origin": "http://evil.example:8000"}
     check_origin(site)
     for headers in (site, {"host": "evil.example"}, {"host": "["}, {}):
@@ -201,8 +201,8 @@ def test_what_is_wrong_with_the_keys_is_told_before_anything_is_started(
 
     monkeypatch.setattr(commands, "ray_session", never)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    for name in commands.FOR_SERVE:
-        monkeypatch.setenv(name, commands.FOR_SERVE[name])
+    for name in commands.SERVE_ENVIRONMENT:
+        monkeypatch.setenv(name, commands.SERVE_ENVIRONMENT[name])
     with (
         pytest.raises(UserError, match="require_key is set"),
         commands.serving(ServeSettings(port=free_port(), require_key=True)),
@@ -215,5 +215,5 @@ def test_what_is_wrong_with_the_keys_is_told_before_anything_is_started(
 
 def test_two_keys_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFUIR_API_KEYS", f"a:{'x' * 16},a:{'y' * 16}")
-    with pytest.raises(UserError, match="two API keys of the name a"):
-        keys_of_environment(False)
+    with pytest.raises(UserError, match="two API keys with the name a"):
+        api_keys(False)

@@ -1,4 +1,4 @@
-"""What is taken in and what is refused at once, by seconds of work; time is a number that the tests set."""
+"""Admission by seconds of work; the clock is a number that the tests set."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffuir_platform.serve.gateway.admission import Admission, Refused
-from diffuir_platform.serve.model import units
+from diffuir_platform.serve.gateway.admission import Admission, LimitError
+from diffuir_platform.serve.model import work_units
 
 
 class Clock:
@@ -29,7 +29,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def admission(clock: Clock) -> Admission:
-    """Of a model that takes one second for each unit."""
+    """An admission for a model that takes one second for each unit."""
     return ready(Admission(max_open=3, held_bytes=100, max_wait=2.0, clock=clock))
 
 
@@ -56,9 +56,9 @@ def test_a_free_model_takes_a_photo_of_any_size_at_once(admission: Admission) ->
 def test_what_would_wait_longer_than_allowed_is_refused_with_the_time_to_come_back(
     admission: Admission,
 ) -> None:
-    with admission.work("model", 5.5), pytest.raises(Refused) as refused, admission.work("model", 1.0):
+    with admission.work("model", 5.5), pytest.raises(LimitError) as refused, admission.work("model", 1.0):
         pass
-    assert (refused.value.why, refused.value.retry_after) == ("wait", 4)
+    assert (refused.value.limit, refused.value.retry_after) == ("wait", 4)
     assert admission.queued == 0
 
 
@@ -99,14 +99,14 @@ def test_a_gateway_with_a_share_of_a_model_counts_with_less_than_one(admission: 
 
 
 def takes(work: float) -> float:
-    """Of a model that is called for ten milliseconds, and whose work goes fast."""
+    """Seconds of a model whose calls cost ten milliseconds and whose work is fast."""
     return 0.010 + 0.03e-6 * work
 
 
 @pytest.mark.parametrize("odd", [1.0, 0.8, 1.25])
 def test_many_small_photos_do_not_make_large_ones_seem_slow(admission: Admission, odd: float) -> None:
-    """Whose time is for the most part not their pixels'."""
-    warm_up, thumbnail, large = (units(side, side, 3) for side in (256, 64, 5500))
+    """Most of their time does not depend on their pixels."""
+    warm_up, thumbnail, large = (work_units(side, side, 3) for side in (256, 64, 5500))
     admission.learn("fast", warm_up, odd * takes(warm_up))
     for _ in range(100):
         admission.learn("fast", thumbnail, takes(thumbnail))
@@ -130,7 +130,7 @@ def test_more_work_is_never_thought_to_take_less(measured: list[tuple[float, flo
 
 
 def cancelled(admission: Admission, amount: float, clock: Clock, after: float) -> None:
-    """A photo whose client goes away after so many seconds."""
+    """Enter a photo whose client goes away after `after` seconds."""
     stack = ExitStack()
     stack.enter_context(admission.work("model", amount))
     clock.now += after
@@ -142,9 +142,9 @@ def test_a_photo_that_nobody_waits_for_stands_before_others_while_a_model_is_on_
 ) -> None:
     cancelled(admission, 5.0, clock, after=1.0)
     assert (admission.queued, admission.wait()) == (1, pytest.approx(4.0))
-    with pytest.raises(Refused) as refused, admission.work("model", 1.0):
+    with pytest.raises(LimitError) as refused, admission.work("model", 1.0):
         pass
-    assert (refused.value.why, refused.value.retry_after) == ("wait", 2)
+    assert (refused.value.limit, refused.value.retry_after) == ("wait", 2)
     clock.now = 4.0
     with admission.work("model", 1.5):
         clock.now = 5.5  # half a second after the model was free for it
@@ -176,9 +176,9 @@ def test_no_more_requests_are_open_than_allowed(admission: Admission) -> None:
     with ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(admission.request())
-        with pytest.raises(Refused) as refused, admission.request():
+        with pytest.raises(LimitError) as refused, admission.request():
             pass
-        assert (refused.value.why, refused.value.retry_after) == ("open", 1)
+        assert (refused.value.limit, refused.value.retry_after) == ("open", 1)
         assert admission.open == 3
     with admission.request():
         assert admission.open == 1
@@ -188,24 +188,24 @@ def test_what_a_request_holds_is_counted_until_it_ends(admission: Admission) -> 
     with admission.request() as one, admission.request() as other:
         one.add(60)
         other.add(40)
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(LimitError) as refused:
             other.add(1)
-        assert (refused.value.why, refused.value.retry_after) == ("memory", 1)
+        assert (refused.value.limit, refused.value.retry_after) == ("memory", 1)
     with admission.request() as one:
         one.add(100)
 
 
 def test_what_a_failed_request_held_is_given_back(admission: Admission) -> None:
     def failing() -> None:
-        with admission.request() as holding:
-            holding.add(100)
+        with admission.request() as memory:
+            memory.add(100)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         failing()
     assert admission.open == 0
-    with admission.request() as holding:
-        holding.add(100)
+    with admission.request() as memory:
+        memory.add(100)
 
 
 def test_a_refusal_says_to_come_back_when_the_work_is_done(admission: Admission) -> None:
@@ -213,20 +213,20 @@ def test_a_refusal_says_to_come_back_when_the_work_is_done(admission: Admission)
         for _ in range(3):
             stack.enter_context(admission.request())
         stack.enter_context(admission.work("model", 6.2))
-        with pytest.raises(Refused) as refused, admission.request():
+        with pytest.raises(LimitError) as refused, admission.request():
             pass
     assert refused.value.retry_after == 7
 
 
 def test_nothing_is_expected_of_a_model_that_nothing_is_known_of(admission: Admission) -> None:
-    assert not admission.knows("other")
+    assert not admission.is_measured("other")
     assert admission.expected("other", 1e9) == 0.0
     admission.learn("other", 10.0, 5.0)
-    assert admission.knows("other")
+    assert admission.is_measured("other")
     assert admission.expected("other", 4.0) == pytest.approx(2.0)
 
 
-def test_each_model_has_a_pace_of_its_own(admission: Admission) -> None:
+def test_each_model_has_a_latency_of_its_own(admission: Admission) -> None:
     admission.learn("slow", 1.0, 10.0)
     assert admission.expected("slow", 1.0) == pytest.approx(10.0)
     assert admission.expected("model", 1.0) == pytest.approx(1.0)
@@ -253,18 +253,22 @@ def test_one_odd_measurement_does_not_change_what_is_thought(admission: Admissio
 
 @given(st.integers(1, 10_000), st.integers(1, 10_000), st.integers(1, 100))
 def test_work_grows_with_pixels_and_steps(height: int, width: int, steps: int) -> None:
-    assert units(height, width, steps + 1) > units(height, width, steps) > 0
-    assert units(height + 1, width, steps) > units(height, width, steps) == units(width, height, steps)
+    assert work_units(height, width, steps + 1) > work_units(height, width, steps) > 0
+    assert (
+        work_units(height + 1, width, steps)
+        > work_units(height, width, steps)
+        == work_units(width, height, steps)
+    )
 
 
 def come(admission: Admission, amount: float) -> tuple[ExitStack | None, str]:
-    """A request that stays open, or why there is none."""
+    """A request that stays open, or the limit that refused it."""
     with ExitStack() as stack:
         try:
             stack.enter_context(admission.request()).add(150)
             stack.enter_context(admission.work("model", amount))
-        except Refused as refused:
-            return None, refused.why
+        except LimitError as refused:
+            return None, refused.limit
         return stack.pop_all(), ""
 
 
@@ -325,5 +329,5 @@ def test_whatever_happens_waiting_is_bounded_and_all_is_given_back(
         stack.close()
     clock.now += math.fsum(left) + 1e-6
     assert (admission.wait(), admission.open, admission.queued) == (0.0, 0, 0)
-    with admission.request() as holding:
-        holding.add(1000)
+    with admission.request() as memory:
+        memory.add(1000)

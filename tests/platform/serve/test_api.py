@@ -1,4 +1,4 @@
-"""The routes and the gateway behind them in this process, with a model that notes what it is asked."""
+"""The routes and the gateway behind them in this process, with a model that records its requests."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from diffuir_platform.serve import ServeSettings
-from diffuir_platform.serve.api.routes import api
+from diffuir_platform.serve.api.routes import build_api
 from diffuir_platform.serve.catalogue import Catalogue
 from diffuir_platform.serve.gateway.access import KEYS
-from diffuir_platform.serve.gateway.gateway import TOO_SLOW, Gateway
-from diffuir_platform.serve.model import Options, Restored, units
+from diffuir_platform.serve.gateway.gateway import UNCERTAINTY, Gateway
+from diffuir_platform.serve.model import ModelOptions, Restored, work_units
 
 HOST = [(b"host", b"localhost")]
 METHODS = ("get", "post", "delete")
@@ -27,10 +27,10 @@ METHODS = ("get", "post", "delete")
 
 @dataclass
 class Models:
-    """Of the handle of Serve's what a gateway uses; `took` is what it says of each photo."""
+    """The part of a deployment handle that a gateway uses; took: seconds that it reports for each photo."""
 
     took: float = 0.1
-    asked: list[Options] = field(default_factory=list)
+    asked: list[ModelOptions] = field(default_factory=list)
 
     @property
     def restore(self) -> Models:
@@ -39,7 +39,7 @@ class Models:
     def options(self, **_: Any) -> Models:
         return self
 
-    async def remote(self, pixels: np.ndarray, options: Options) -> Restored:
+    async def remote(self, pixels: np.ndarray, options: ModelOptions) -> Restored:
         self.asked.append(options)
         return Restored(pixels, None, "float32", 0.0, self.took, 1)
 
@@ -61,14 +61,14 @@ class Answer:
 
 
 class Served:
-    """An application without a server."""
+    """The application without a server."""
 
     def __init__(self, **settings: Any) -> None:
         given = ServeSettings(**settings)
         self.models = Models()
         self.gateway = Gateway(given, Catalogue.of(given), self.models)
         self.gateway.is_ready = True
-        self.app = api(self.gateway)
+        self.app = build_api(self.gateway)
 
     def ask(self, method: str, path: str, body: bytes = b"", query: Any = ()) -> Answer:
         sent: list[Any] = []
@@ -139,19 +139,19 @@ def test_a_parameter_that_is_given_twice_is_refused(served: Served) -> None:
 
 
 def learn(served: Served, side: int, large: int, seconds: float) -> None:
-    """Of a photo of `side`, so that one of `large` is thought to take so many seconds."""
-    small = units(side, side, 3)
-    served.gateway.admission.learn("shipped", small, seconds * small / units(large, large, 3))
+    """Measure a photo of `side`, so that one of `large` is expected to take so many seconds."""
+    small = work_units(side, side, 3)
+    served.gateway.admission.learn("shipped", small, seconds * small / work_units(large, large, 3))
 
 
 @pytest.mark.parametrize(
     ("side", "times", "tried"),
-    [(8, 0.9 * TOO_SLOW, True), (8, 1.1 * TOO_SLOW, False), (512, 0.9, True), (512, 1.1, False)],
+    [(8, 0.9 * UNCERTAINTY, True), (8, 1.1 * UNCERTAINTY, False), (512, 0.9, True), (512, 1.1, False)],
 )
 def test_a_photo_is_too_slow_for_good_only_where_that_is_known(
     served: Served, side: int, times: float, tried: bool
 ) -> None:
-    """A 413 is final, and at first what is thought of large photos comes from a small one."""
+    """A 413 is final, and at first the time of large photos is guessed from a small one."""
     learn(served, side, 512, times * served.gateway.settings.timeout)
     answer = served.restore(png(512, 512))
     assert tried == (answer.status == 200)
@@ -160,7 +160,7 @@ def test_a_photo_is_too_slow_for_good_only_where_that_is_known(
 
 def test_a_slow_photo_is_told_to_come_when_a_model_is_free(served: Served) -> None:
     learn(served, 8, 512, 2 * served.gateway.settings.timeout)
-    with served.gateway.admission.work("shipped", units(40, 40, 3)):
+    with served.gateway.admission.work("shipped", work_units(40, 40, 3)):
         answer = served.restore(png(512, 512))
     assert answer.problem == (503, "busy-wait")
     assert int(answer.headers["retry-after"]) <= 3

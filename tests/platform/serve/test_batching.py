@@ -1,4 +1,4 @@
-"""Photos that wait for one model: which of them it is handed together, and when."""
+"""Batches of the photos that wait for one model: which go together, and when."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Kind = str
 
 
 class Model:
-    """Takes one batch at a time, each when it is let; gives what it was given, in capitals."""
+    """Runs one batch at a time, each when it is allowed to; returns the items in capitals."""
 
     def __init__(self, wait: float = 0.0, held: bool = False) -> None:
         self.batches: list[list[str]] = []
@@ -39,7 +39,7 @@ class Model:
         return asyncio.create_task(self.take(kind, item, most))
 
     async def occupied(self) -> asyncio.Task[Any]:
-        """The model has begun with something, so that what comes now has to wait."""
+        """Have the model begin with an item, so that later ones have to wait."""
         task = self.ask("first", "first", 1)
         while not self.batches:
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Whatever happens, the client raises what it promises: one sentence, the server's or its own."""
+"""The client's errors are one sentence each, the server's or its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BODIES = {"list": b"[1]", "html": b"<html>hi", "nothing": b"", "number": b"7", "
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Of a server of another kind: /STATUS/NAME/... is answered with that status and body, and else echoed."""
+    """A server of another kind: responds to /STATUS/NAME/... with that status and body, and echoes other names."""
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -98,16 +98,16 @@ def test_an_id_leads_nowhere_else(url: str) -> None:
     "url", ["127.0.0.1:8000", "localhost", "ftp://host", "http://", "http://a:port", "http://[::1", ""]
 )
 def test_what_is_no_address_is_told_at_once(url: str) -> None:
-    with pytest.raises(UserError, match="is no server's address: give one like http://"):
+    with pytest.raises(UserError, match="is not the URL of a server: give one like http://"):
         Client(url)
 
 
 @pytest.mark.parametrize("key", ["abc\n", "a\rb", "schl\u00fcssel", "\u043a\u043b\u044e\u0447"])
 def test_a_key_that_no_header_holds_is_told_at_once(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="the API key holds what no header can"):
+    with pytest.raises(UserError, match="the API key holds characters that a header can't"):
         Client(key=key)
     monkeypatch.setenv("DIFFUIR_API_KEY", key)
-    with pytest.raises(UserError, match="the API key holds what no header can"):
+    with pytest.raises(UserError, match="the API key holds characters that a header can't"):
         Client()
 
 

@@ -1,4 +1,4 @@
-"""What is no body is bounded (heads, trailers, the lines between chunks), and what is no HTTP is a problem."""
+"""Everything but bodies is limited (heads, trailers, the lines between chunks), and invalid HTTP is a problem."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from starlette.types import Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from diffuir_platform.serve.transport.http_protocol import MOST, BoundedProtocol, install_protocol
+from diffuir_platform.serve.transport.http_protocol import MAX_HEAD, LimitedProtocol, install_protocol
 
 START = b"POST / HTTP/1.1\r\nHost: x\r\n"
 CHUNKS = START + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class Wire(asyncio.Transport):
-    """What went out, and whether it was closed."""
+    """A transport that records what was sent, and whether it was closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
-async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """With the number of bytes of the body, once they are all there."""
+async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+    """Respond with the number of bytes of the body, once all have arrived."""
     total, more = 0, True
     while more:
         message = await receive()
@@ -53,14 +53,14 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def talk(
-    pieces: Sequence[bytes], app: Callable[[Scope, Receive, Send], Awaitable[None]] = answer
+    pieces: Sequence[bytes], app: Callable[[Scope, Receive, Send], Awaitable[None]] = respond
 ) -> tuple[Wire, int]:
-    """What became of a connection on which these come, and how many of them were read."""
+    """A connection after it received `pieces`, and how many of them were read."""
 
     async def run() -> tuple[Wire, int]:
         config = Config(app, lifespan="off", log_config=None)
         wire, read = Wire(), 0
-        protocol = BoundedProtocol(config, ServerState(), {})
+        protocol = LimitedProtocol(config, ServerState(), {})
         protocol.connection_made(wire)
         for piece in pieces:
             if wire.closed:
@@ -89,12 +89,12 @@ def talk(
 def test_a_head_that_does_not_end_is_431_and_the_end(start: bytes, piece: bytes) -> None:
     wire, read = talk([start, *[piece] * 1000])
     assert wire.closed
-    assert read * len(piece) <= MOST + 3 * len(piece)
+    assert read * len(piece) <= MAX_HEAD + 3 * len(piece)
     refused(wire, 431, "head")
 
 
 def refused(wire: Wire, status: int, kind: str) -> None:
-    """Answered with a problem in the one shape, and closed."""
+    """Check that the response is a problem, and the connection closed."""
     assert wire.closed
     head, _, body = wire.sent.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status)
@@ -124,7 +124,7 @@ def test_what_is_no_request_is_a_problem_too(sent: bytes, caplog: pytest.LogCapt
     caplog.set_level(logging.INFO)
     wire, _ = talk([sent])
     refused(wire, 400, "http")
-    assert b"HTTP/1.1" not in wire.sent[9:], "one answer alone"
+    assert b"HTTP/1.1" not in wire.sent[9:], "only one response"
     (line,) = [record for record in caplog.records if record.name == "ray.serve"]
     assert (line.__dict__["status"], line.__dict__["kind"]) == (400, "http")
 
@@ -153,7 +153,7 @@ def test_nothing_is_put_into_the_middle_of_an_answer() -> None:
 def test_what_goes_on_beside_a_body_ends_the_connection(start: bytes, piece: bytes) -> None:
     wire, read = talk([start, *[piece] * 1000])
     assert wire.closed
-    assert read * len(piece) <= MOST + 3 * len(piece)
+    assert read * len(piece) <= MAX_HEAD + 3 * len(piece)
 
 
 def test_a_long_body_is_no_head() -> None:
@@ -179,6 +179,6 @@ def test_servers_of_this_process_are_of_this_kind(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setitem(HTTP_PROTOCOLS, "auto", HTTP_PROTOCOLS["auto"])
     install_protocol()
-    config = Config(answer, log_config=None)
+    config = Config(respond, log_config=None)
     config.load()
-    assert config.http_protocol_class is BoundedProtocol
+    assert config.http_protocol_class is LimitedProtocol

@@ -1,4 +1,4 @@
-"""The page at / in chromium: a photo is dropped, the slider dragged, what is shown compared with the API."""
+"""The page at / in Chromium: a photo is dropped, the slider dragged, the result compared with the API's."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from support.serving import Endpoint, stub_endpoint
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SCREENSHOTS = os.environ.get("DIFFUIR_SCREENSHOTS")
-"""A folder to leave pictures of the page in, for people."""
+"""A folder for screenshots of the page."""
 SIZE = (96, 64)
 DROP = """([encoded, name]) => {
     const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
@@ -56,7 +58,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(endpoint: Endpoint, browser: Browser) -> Iterator[Page]:
-    """The page anew; nothing that it loads may come from elsewhere, and its script may not fail."""
+    """A fresh page, which loads everything from its own server and whose script does not fail."""
     page = browser.new_page(viewport={"width": 1100, "height": 900})
     page.set_default_timeout(60_000)
     expect.set_options(timeout=60_000)
@@ -192,7 +194,7 @@ def test_the_whole_photo_is_seen_at_first_and_its_middle_when_it_is_enlarged(
 
 
 def test_a_file_can_be_chosen_again_after_an_error(page: Page, photo: bytes, tmp_path: Path) -> None:
-    """A browser tells of a change only, and the field remembers what it holds."""
+    """A browser fires an event only for a change, and the field keeps its value."""
     file = tmp_path / "mine.png"
     file.write_bytes(b"no photo")
     page.set_input_files("#file", str(file))
@@ -211,7 +213,7 @@ def test_an_example_is_one_click(page: Page) -> None:
 
 def test_what_cannot_be_restored_is_said(page: Page) -> None:
     page.evaluate(DROP, [base64.b64encode(b"no photo").decode(), "text.png"])
-    expect(page.locator("#status")).to_contain_text("That is no photo")
+    expect(page.locator("#status")).to_contain_text("Unsupported image format")
     expect(page.locator("#status")).to_have_class("bad")
 
 

@@ -1,4 +1,4 @@
-"""Before Serve's own HTTP server: no header steers it, and its errors have the API's shape."""
+"""Middleware of Serve's HTTP proxy: no header of a client steers Serve, and its errors are problems."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from diffuir_platform.serve.api.error_handlers import add_handlers
 from diffuir_platform.serve.problems import Problem
-from diffuir_platform.serve.transport.access_log import logged
-from diffuir_platform.serve.transport.proxy_middleware import Front
+from diffuir_platform.serve.transport.access_log import with_access_log
+from diffuir_platform.serve.transport.proxy_middleware import ProxyMiddleware
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 
 @dataclass
 class Behind:
-    """Serve's server, as the front sees it: notes what it is asked, and answers as it is told."""
+    """Serve's server behind the middleware: records each request, and responds as `answer` does."""
 
     answer: ASGIApp
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Behind:
 def ask(
     behind: Behind, headers: Headers = (), method: str = "POST", body: Sequence[bytes] = (b"",), **more: Any
 ) -> list[dict[str, Any]]:
-    """What goes out for a request."""
+    """The messages that are sent in response to a request."""
     sent: list[dict[str, Any]] = []
     parts = list(body)
 
@@ -57,12 +57,12 @@ def ask(
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": "/", "headers": list(headers), **more}
-    asyncio.run(Front(behind)(scope, receive, send))
+    asyncio.run(ProxyMiddleware(behind)(scope, receive, send))
     return sent
 
 
 def problem(sent: list[dict[str, Any]], status: int, kind: str) -> dict[bytes, bytes]:
-    """The headers of what went out, which is a problem in the one shape."""
+    """Check that the response is a problem; returns its headers."""
     start, body = sent
     headers = dict(start["headers"])
     told = json.loads(body["body"])
@@ -141,7 +141,7 @@ def test_what_serve_says_in_plain_text_becomes_a_problem() -> None:
 
 
 def test_where_the_application_is_not_there_the_answer_is_503_with_retry_after() -> None:
-    """As while the endpoint ends: a client takes a 404 for final."""
+    """As while the endpoint shuts down: to a client a 404 would be final."""
     headers = problem(ask(Behind(NO_ROUTE), path="/v1/restore"), 503, "busy-server")
     assert int(headers[b"retry-after"]) > 0
 
@@ -150,7 +150,7 @@ def test_a_404_of_the_api_stays_one() -> None:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         from starlette.requests import Request
 
-        response = Problem(404, "job", "there is no job of that id").response(Request(scope))
+        response = Problem(404, "job", "there is no job with this id").response(Request(scope))
         response.headers["x-request-id"] = "mine"
         await response(scope, receive, send)
 
@@ -163,7 +163,7 @@ def test_where_no_gateway_is_there_the_answer_is_503_with_retry_after() -> None:
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """So does Serve where the process that had the request has died."""
+    """Send nothing, as Serve does where the process that had the request has died."""
 
 
 async def _raises(scope: Scope, receive: Receive, send: Send) -> None:
@@ -174,7 +174,7 @@ async def _raises(scope: Scope, receive: Receive, send: Send) -> None:
 def test_a_request_that_was_lost_is_not_asked_for_again(
     answer: Callable[[Scope, Receive, Send], Awaitable[None]],
 ) -> None:
-    """Its photo may be what the process died of."""
+    """The process may have died because of its photo."""
     headers = problem(ask(Behind(answer)), 503, "lost")
     assert b"retry-after" not in headers
 
@@ -186,8 +186,8 @@ def test_a_body_that_has_no_meaning_is_not_kept(method: str) -> None:
     assert behind.body == b""
 
 
-def test_what_the_front_answers_itself_has_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """Without what the query holds; what a gateway answers is in the gateway's."""
+def test_a_response_of_the_middleware_itself_has_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The line leaves out the query; responses of a gateway are in the gateway's log."""
     caplog.set_level(logging.INFO)
     ask(fine())
     assert caplog.records == []
@@ -206,7 +206,7 @@ def test_what_the_front_answers_itself_has_a_line_in_the_log(caplog: pytest.LogC
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "told"),
-    [("GET", "/none", 404, "nothing at this path"), ("POST", "/one", 405, "does not take that method")],
+    [("GET", "/none", 404, "nothing is at this path"), ("POST", "/one", 405, "does not support the method")],
 )
 def test_what_no_route_takes_is_told_in_a_sentence(method: str, path: str, status: int, told: str) -> None:
     app = FastAPI()
@@ -231,7 +231,7 @@ def test_each_answer_of_a_gateway_has_a_line_in_the_log(
         await said(scope, receive, send)
 
     caplog.set_level(logging.INFO)
-    ask(Behind(logged(answer)), path="/v1/restore")
+    ask(Behind(with_access_log(answer)), path="/v1/restore")
     (line,) = [record.__dict__ for record in caplog.records]
     assert (line["method"], line["path"], line["kind"]) == ("POST", "/v1/restore", kind)
     assert line["status"] == (422 if kind else 200)
@@ -244,7 +244,9 @@ def test_a_request_whose_client_has_gone_has_a_line_too(caplog: pytest.LogCaptur
 
     caplog.set_level(logging.INFO)
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(logged(gone)({"type": "http", "method": "GET", "path": "/", "headers": []}, None, None))  # type: ignore[arg-type]
+        asyncio.run(
+            with_access_log(gone)({"type": "http", "method": "GET", "path": "/", "headers": []}, None, None)
+        )  # type: ignore[arg-type]
     (record,) = caplog.records
     assert record.__dict__["status"] == 499
 

@@ -1,4 +1,4 @@
-"""How many models there should be, from what they tell of their work."""
+"""The number of model replicas that the autoscaling policy wants."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from diffuir_platform.serve.model.scaling import by_work
+from diffuir_platform.serve.model.scaling import replicas_for_work
 
 
 @pytest.mark.parametrize(
@@ -25,9 +25,9 @@ def test_there_is_a_process_for_each_unit_of_work(
 ) -> None:
     told = {"load": dict(enumerate(load)), "busy": dict(enumerate(busy))}
     context = SimpleNamespace(aggregated_metrics=told, total_num_requests=requests, target_num_replicas=9)
-    assert by_work(context)[0] == wanted
+    assert replicas_for_work(context)[0] == wanted
 
 
 def test_while_none_has_told_anything_nothing_changes() -> None:
     context = SimpleNamespace(aggregated_metrics={}, total_num_requests=4, target_num_replicas=2)
-    assert by_work(context)[0] == 2
+    assert replicas_for_work(context)[0] == 2

@@ -1,4 +1,4 @@
-"""The endpoint as its users meet it: `diffuir serve` with the weights that ship, over HTTP."""
+"""`diffuir serve` with the shipped weights, over HTTP."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CLI = "diffuir_platform.cli"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where jobs may read and write, with photos of several kinds in `in/`."""
+    """The folder that jobs may read and write, with photos of several kinds in `in/`."""
     folder = tmp_path_factory.mktemp("jobs")
     photos = folder / "in"
     photos.mkdir()
@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def endpoint(folder: Path, weights: Path) -> Iterator[Endpoint]:
-    """With two models, of which a process may hold one beside the first."""
+    """An endpoint with two models, of which a replica may hold one beside the first."""
     port = free_port()
     models = f"models={{shipped: null, blank: {weights}}}"
     settings = [f"jobs_under=[{folder}]", models, "models_memory=8000000", "device=cpu"]
@@ -71,7 +71,7 @@ def jpeg(folder: Path) -> bytes:
 
 
 def problem(answer: requests.Response, status: int, kind: str) -> dict[str, object]:
-    """The one shape that every error has."""
+    """Check that the response is a problem, and return its body."""
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     body = answer.json()
@@ -89,6 +89,10 @@ def test_guarantee_1_a_job_a_request_and_the_command_line_give_the_same_files(
     job = client.wait(client.submit(str(folder / "in"), str(folder / "out"), seed=5))
     assert job["status"] == "done", job
     assert job["report"]["run"]["done"] == 5
+    progress = job["progress"]
+    assert (progress["done"], progress["failed"], progress["skipped"]) == (5, 0, 0)
+    assert (progress["listed"], progress["listing_ended"], progress["error"]) == (5, True, None)
+    assert progress["images_per_second"] > 0
     for photo in sorted((folder / "in").iterdir()):
         answer = client.restore(photo, seed=5)
         assert answer.data == (folder / "out" / photo.name).read_bytes(), photo.name
@@ -111,7 +115,7 @@ def test_an_answer_says_how_it_came_about(client: Client, jpeg: bytes) -> None:
 
 
 def test_each_model_restores_in_its_own_way(client: Client, jpeg: bytes) -> None:
-    """And comes back after another has taken its place."""
+    """The first model also restores after another has taken its place in memory."""
     first, second, again = (client.restore(jpeg, model=name) for name in ("shipped", "blank", "shipped"))
     assert [answer.headers["Diffuir-Model"] for answer in (first, second)] == ["shipped", "blank"]
     assert first.headers["Diffuir-Weights"] != second.headers["Diffuir-Weights"]
@@ -276,13 +280,29 @@ def test_a_job_reaches_nothing_outside_its_folders(
 
 def test_lists_of_a_job_come_in_its_request(client: Client, folder: Path) -> None:
     for listed in (f"{folder}/list.txt", f"{folder}/list.TXT/", f"file://{folder}/list.tx%74"):
-        with pytest.raises(ServerProblem, match="as a list") as caught:
+        with pytest.raises(ServerProblem, match="as a JSON list") as caught:
             client.submit(listed, str(folder / "out3"))
         assert caught.value.status == 422
     photos = [str(folder / "in" / name) for name in ("a.jpg", "grey.png")]
     job = client.wait(client.submit(photos, str(folder / "out3"), steps=1))
     assert job["status"] == "done", job
     assert job["report"]["run"]["done"] == 2
+
+
+def test_jobs_tell_their_progress_and_why_they_could_not_start(client: Client, folder: Path) -> None:
+    (folder / "empty").mkdir()
+    (folder / "bad.png").write_bytes(b"no photo")
+    sources = ("in/a.jpg", "bad.png", "empty")
+    one, bad, none = [client.submit(str(folder / name), str(folder / "out5" / name)) for name in sources]
+    job = client.wait(one)
+    assert (job["status"], job["progress"]["done"], job["progress"]["error"]) == ("done", 1, None)
+    assert job["report"] is None
+    job = client.wait(bad)
+    assert (job["status"], job["progress"]["failed"]) == ("done-but-some-failed", 1)
+    assert job["progress"]["error"].startswith("bad.png: ")
+    job = client.wait(none)
+    assert (job["status"], job["progress"]["listed"]) == ("failed", 0)
+    assert "no photos in" in job["progress"]["error"]
 
 
 def test_a_job_can_be_cancelled_and_goes_on_when_sent_again(client: Client, folder: Path) -> None:
@@ -324,6 +344,7 @@ def test_the_config_is_what_serve_deploy_takes() -> None:
     assert ServeSettings(**application["args"]) == settings.model_copy(update={"port": 8000})
 
 
+@pytest.mark.slow
 def test_a_cluster_serves_what_the_config_says(tmp_path: Path, weights: Path, jpeg: bytes) -> None:
     """`serve deploy` to a cluster with its weights in a bucket, then a request: what an operator does."""
     with running(tmp_path, 1, {}) as nodes:
@@ -364,14 +385,14 @@ def test_the_settings_tell_what_is_wrong() -> None:
         ({"max_replicas": 1, "min_replicas": 2}, "less than min_replicas"),
         ({"steps": 20}, "more than most_steps"),
         ({"prot": 8000}, "port"),
-        ({"target_wait": 2, "max_wait": 1}, "no work stands longer"),
+        ({"target_wait": 2, "max_wait": 1}, "is more than max_wait"),
     ):
         with pytest.raises(UserError, match=match):
             parse_config(ServeSettings, wrong, "the options")
 
 
 def test_a_job_is_described_as_the_command_line_describes_it() -> None:
-    from diffuir_platform.restore.job import RestoreJob
+    from diffuir_platform.restore.settings import RestoreJob
     from diffuir_platform.serve.schemas import JobRequest
 
     of_a_job = set(JobRequest.model_fields) - {"model"}

@@ -1,7 +1,7 @@
-"""Malformed requests of all kinds: each is answered in the API's shape, no process ends, nothing stays held.
+"""Malformed requests of all kinds: each gets a proper response, no process ends, and no memory stays reserved.
 
-Bodies, headers, parameters, paths, and connections that are slow or cut. DIFFUIR_FUZZ: how many. Each can be had
-again: `attempt(1234)` is what was sent.
+Bodies, headers, parameters, paths, and connections that are slow or cut. DIFFUIR_FUZZ: number of requests. Each is
+reproducible: `attempt(1234)` returns what was sent as number 1234.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ from support.malformed_bodies import (
 )
 from support.serving import Endpoint, stub_endpoint
 
+pytestmark = pytest.mark.slow
+
 REQUESTS = int(os.environ.get("DIFFUIR_FUZZ", 400))
 AT_ONCE = 8
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -59,9 +61,13 @@ SETTINGS = {
     "timeout": 30,
     "device": "cpu",
 }
-GROWTH = 24 * MIB  # resident, of all processes together, from the first third to the last; 5 to 10 are usual
-ANSWERS_WITHIN = 60  # seconds, on a machine that is busy with something else
-WAITS_FOR_MORE = 2.0  # seconds without an answer after which a request is thought to be incomplete
+GROWTH = 24 * MIB
+"""Largest growth of the resident memory of all processes together, from the first third to the last, bytes; 5 to
+10 MiB are usual."""
+RESPONSE_SECONDS = 60
+"""Longest wait for a response, seconds, on a machine that is busy with something else."""
+IDLE_SECONDS = 2.0
+"""Seconds without a response after which the server waits for more of a request."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,9 @@ class Outcome:
 
 
 def send(address: tuple[str, int], sent: Attempt) -> Outcome:
-    """What became of it."""
-    with socket.create_connection(address, ANSWERS_WITHIN) as connection:
-        connection.settimeout(ANSWERS_WITHIN)
+    """Send a request and return its outcome."""
+    with socket.create_connection(address, RESPONSE_SECONDS) as connection:
+        connection.settimeout(RESPONSE_SECONDS)
         try:
             for part in sent.parts:
                 connection.sendall(part)
@@ -83,10 +89,10 @@ def send(address: tuple[str, int], sent: Attempt) -> Outcome:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             if sent.end in ("close", "reset"):
                 return Outcome(None)
-            if sent.end == "half" and not select.select([connection], [], [], WAITS_FOR_MORE)[0]:
+            if sent.end == "half" and not select.select([connection], [], [], IDLE_SECONDS)[0]:
                 connection.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # answered and closed before it was all sent: the answer may be there still
+            pass  # the server responded and closed early: the response may still be there
         response = http.client.HTTPResponse(connection, method=sent.method)
         try:
             response.begin()
@@ -94,13 +100,13 @@ def send(address: tuple[str, int], sent: Attempt) -> Outcome:
         except (ConnectionError, http.client.RemoteDisconnected):
             return Outcome(None)
         except TimeoutError:
-            return Outcome(None, fault=f"no answer within {ANSWERS_WITHIN} s")
+            return Outcome(None, fault=f"no response within {RESPONSE_SECONDS} s")
         except http.client.HTTPException as error:
             return Outcome(None, fault=f"no HTTP: {error!r}")
-        return judged(response, body, sent)
+        return outcome_of(response, body, sent)
 
 
-def judged(response: http.client.HTTPResponse, body: bytes, sent: Attempt) -> Outcome:
+def outcome_of(response: http.client.HTTPResponse, body: bytes, sent: Attempt) -> Outcome:
     status, kind = response.status, response.headers.get("Diffuir-Problem", "")
     fault = ""
     if status not in DOCUMENTED:
@@ -111,7 +117,7 @@ def judged(response: http.client.HTTPResponse, body: bytes, sent: Attempt) -> Ou
 
 
 def fault_of_problem(response: http.client.HTTPResponse, body: bytes) -> str:
-    """What is wrong with the body of an error; empty for nothing."""
+    """The fault in the body of an error; empty if there is none."""
     if response.headers["Content-Type"] != "application/problem+json":
         return f"{response.status} is no problem: {body[:300]!r}"
     problem = json.loads(body)
@@ -129,14 +135,14 @@ def fault_of_problem(response: http.client.HTTPResponse, body: bytes) -> str:
             or int(response.headers["Retry-After"]) > 0
         )
     )
-    return "" if right else f"not in the one shape: {response.headers.items()} {body[:600]!r}"
+    return "" if right else f"not a proper problem: {response.headers.items()} {body[:600]!r}"
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[Endpoint]:
     environment = {
         "DIFFUIR_API_KEYS": f"fuzz:{KEY}",
-        # Of glibc: what is freed goes back to the system, so that what stays is what was not.
+        # Have glibc return freed memory to the system, so that only leaks stay.
         "MALLOC_MMAP_THRESHOLD_": "131072",
         "MALLOC_TRIM_THRESHOLD_": "131072",
     }
@@ -155,7 +161,7 @@ def address_of(endpoint: Endpoint) -> tuple[str, int]:
 
 
 def memory(endpoint: Endpoint) -> dict[int, int]:
-    """Process id -> resident bytes, of those that a request goes through."""
+    """Process id -> resident bytes, for the processes that handle requests."""
     processes: list[psutil.Process] = [
         process for name in ("ProxyActor", "ServeReplica") for process in endpoint.processes(name)
     ]
@@ -163,9 +169,9 @@ def memory(endpoint: Endpoint) -> dict[int, int]:
 
 
 def restored(endpoint: Endpoint) -> bool:
-    """Whether a good photo comes back as it should: darker by one."""
+    """Whether a valid photo is restored as the stub does it: darker by one."""
     answer = requests.post(
-        f"{endpoint.url}{PHOTO_PATH}", data=photos()["PNG"], headers=AUTHORIZED, timeout=ANSWERS_WITHIN
+        f"{endpoint.url}{PHOTO_PATH}", data=photos()["PNG"], headers=AUTHORIZED, timeout=RESPONSE_SECONDS
     )
     if answer.status_code != 200:
         return False
@@ -174,15 +180,15 @@ def restored(endpoint: Endpoint) -> bool:
 
 
 def fits_what_is_allowed(endpoint: Endpoint) -> bool:
-    """Whether as many requests at once as are allowed, with as many bytes, are taken: then none else is held."""
+    """Whether the allowed number of requests with the allowed bytes is accepted: then nothing stays reserved."""
     head, _ = message(length=MAX_BYTES)
     with ExitStack() as stack:
         held = []
         for _ in range(MAX_OPEN):
-            connection = stack.enter_context(socket.create_connection(address_of(endpoint), ANSWERS_WITHIN))
+            connection = stack.enter_context(socket.create_connection(address_of(endpoint), RESPONSE_SECONDS))
             connection.sendall(head + bytes(MAX_BYTES - 1))
             held.append(connection)
-        # The front waits a moment for a small body before it passes a request on: one more would overtake them.
+        # The proxy waits a moment for small bodies: one more request would overtake these.
         time.sleep(0.5)
         one_more = Outcome(None)
         until = time.monotonic() + UPLOAD_TIMEOUT
@@ -239,9 +245,9 @@ def test_malformed_requests_are_answered_and_leave_nothing_behind(endpoint: Endp
     assert set(marks[-1]) == set(before), "a process has ended"
     assert sum(grown.values()) * MIB < GROWTH, grown
     assert requests.get(f"{endpoint.url}/readyz", timeout=30).status_code == 200
-    assert eventually(fits_what_is_allowed, endpoint), "places or bytes are held for nobody"
+    assert eventually(fits_what_is_allowed, endpoint), "places or bytes stay reserved"
     assert eventually(restored, endpoint)
-    # Requests that all came to the same end would show nothing.
+    # If all requests ended in the same way, the test would show nothing.
     assert {200, 400, 401, 403, 404, 405, 413, 415, 422} <= {int(s[:3]) for s in statuses if s[0] != "n"}
 
 
@@ -292,7 +298,7 @@ def test_a_websocket_is_refused_in_the_one_shape(endpoint: Endpoint) -> None:
 )
 def test_a_head_that_does_not_end_is_refused(endpoint: Endpoint, head: bytes) -> None:
     outcome = send(address_of(endpoint), Attempt("head", [head], end="half"))
-    # Of what is still on its way when the connection is closed, the answer may be lost.
+    # The response may be lost where data is still on its way when the connection is closed.
     assert (outcome.status, outcome.kind, outcome.fault) in ((431, "head", ""), (None, "", ""))
     assert restored(endpoint)
 
@@ -300,7 +306,7 @@ def test_a_head_that_does_not_end_is_refused(endpoint: Endpoint, head: bytes) ->
 def test_a_request_whose_gateway_dies_is_told_so(endpoint: Endpoint) -> None:
     (gateway,) = endpoint.processes("ServeReplica:diffuir:Gateway")
     head, body = message(photos()["PNG"])
-    with socket.create_connection(address_of(endpoint), ANSWERS_WITHIN) as connection:
+    with socket.create_connection(address_of(endpoint), RESPONSE_SECONDS) as connection:
         connection.sendall(head + body[:-1])
         time.sleep(0.5)
         gateway.kill()

@@ -1,11 +1,13 @@
-"""The jobs of the endpoint, before a job server that only remembers what it was asked."""
+"""The jobs of the endpoint, with a job server that only records what it was sent."""
 
 from __future__ import annotations
 
 import asyncio
 import shlex
+import subprocess
+import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,39 +15,24 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from diffuir_platform.restore.summary import Summary
+from diffuir_core import UserError
+from diffuir_platform.config import load_config
+from diffuir_platform.restore import restore
+from diffuir_platform.restore.progress import Counts, ProgressFile
+from diffuir_platform.restore.settings import RestoreJob
 from diffuir_platform.serve import ServeSettings
-from diffuir_platform.serve.api.error_handlers import sentence
+from diffuir_platform.serve.api.error_handlers import validation_message
 from diffuir_platform.serve.catalogue import Catalogue, ModelEntry
 from diffuir_platform.serve.gateway import jobs
 from diffuir_platform.serve.gateway.jobs import Jobs
 from diffuir_platform.serve.problems import Problem
 from diffuir_platform.serve.schemas import JobRequest
 
-RAYS_OWN = """\
-2026-11-26 12:00:00,000\tINFO job_manager.py:568 -- Running entrypoint for job diffuir-1: env \
-RAY_ADDRESS=10.0.0.7:6379 /srv/venv/bin/python -m diffuir_platform.cli restore -- /photos/in /photos/out/
-"""
-STACK = """\
-*** SIGTERM received at time=1764158400 on cpu 1 ***
-PC: @     0x7f0000000000  (unknown)  epoll_wait
-    @     0x7f0000000001         64  (unknown)
-[2026-11-26 12:00:00,000 E 7 7] logging.cc:474:     @     0x7f0000000001  (unknown)
-"""
-TRACE = """\
-Traceback (most recent call last):
-  File "/srv/venv/lib/python3.11/site-packages/diffuir_platform/cli.py", line 3, in main
-    raise ValueError
-ValueError: /srv/venv
-"""
-PROGRESS = "1,200 of 5,000+ photos, 3 failed, 0 skipped, 9.10 images/s, 1.20 Mpx/s\n"
-
 
 @dataclass
 class JobServer:
-    """Ray's client, as `Jobs` uses it. `log`: of every job."""
+    """Ray's client, as `Jobs` uses it."""
 
-    log: str = ""
     known: dict[str, Any] = field(default_factory=dict)
 
     def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: Any, metadata: Any) -> None:
@@ -65,14 +52,11 @@ class JobServer:
     def get_job_info(self, job_id: str) -> Any:
         return self.known[job_id]
 
-    def get_job_logs(self, job_id: str) -> str:
-        return self.log
-
     @property
-    def restored(self) -> tuple[str, str]:
-        """Source and target of the one command that was submitted."""
+    def job(self) -> RestoreJob:
+        """The settings of the one command that was submitted."""
         (job,) = self.known.values()
-        return tuple(job.entrypoint[-2:])  # type: ignore[return-value]
+        return load_config(RestoreJob, None, job.entrypoint[job.entrypoint.index("restore") + 1 :])
 
 
 @pytest.fixture
@@ -91,7 +75,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> JobServer:
 def jobs_of(folder: Path, server: JobServer, **settings: Any) -> Jobs:
     entry = ModelEntry(None, "0" * 64, "T", 1)
     made = Jobs(ServeSettings(jobs_under=(str(folder),), **settings), Catalogue({"shipped": entry}, 1))
-    made._known_client = server
+    made._client = server
     return made
 
 
@@ -105,12 +89,12 @@ def refusal(made: Jobs, **request: Any) -> Problem:
 def test_the_target_of_one_photo_is_a_folder(folder: Path, server: JobServer, ending: str) -> None:
     request = JobRequest(source=str(folder / "a.png"), target=f"{folder}/out{ending}")
     shown = asyncio.run(jobs_of(folder, server).submit(request, ""))
-    assert server.restored == (str(folder / "a.png"), f"{folder}/out/")
+    assert (server.job.source, server.job.target) == (str(folder / "a.png"), f"{folder}/out/")
     assert shown.target == f"{folder}/out/"
 
 
 def test_many_long_paths_leave_other_requests_their_turn(folder: Path, server: JobServer) -> None:
-    """Each part of a path is looked up: these take seconds."""
+    """Every part of a path is resolved: these take seconds."""
     sources = [f"{folder}{'/d' * 180}/{number}.png" for number in range(1500)]
     request = JobRequest(source=sources, target=f"{folder}/out")
     waits = [0.0]
@@ -177,50 +161,82 @@ def test_what_the_server_does_not_offer_is_refused_and_nothing_is_written(
 def test_what_is_no_source_is_told_in_a_sentence(source: Any) -> None:
     with pytest.raises(ValidationError) as error:
         JobRequest.model_validate({"source": source, "target": "/out"})
-    assert sentence(error.value.errors()[0]) == "source: give a string or a list of strings"
+    assert validation_message(error.value.errors()[0]) == "source: give a string or a list of strings"
 
 
-def summary(failed: int) -> str:
-    """What `diffuir restore` prints at its end."""
-    done = Summary(
-        "/photos/out", done=3, failures=failed, failed={f"{i}.png": "cut off" for i in range(failed)}
-    )
-    return "\n".join(done.lines()) + "\n"
+def submitted(folder: Path, server: JobServer) -> tuple[Jobs, str]:
+    """A job that is running, and its id."""
+    made = jobs_of(folder, server)
+    request = JobRequest(source=str(folder / "a.png"), target=f"{folder}/out")
+    shown = asyncio.run(made.submit(request, ""))
+    assert (shown.status, shown.progress) == ("running", None)
+    return made, shown.id
+
+
+COUNTS = Counts(done=1200, failed=3, listed=5000, images_per_second=9.1)
 
 
 @pytest.mark.parametrize(
-    ("log", "progress"),
+    "counts",
     [
-        ("", None),
-        (RAYS_OWN, None),
-        (RAYS_OWN + STACK, None),
-        (RAYS_OWN + TRACE, None),
-        (RAYS_OWN + PROGRESS, PROGRESS.strip()),
-        (RAYS_OWN + PROGRESS + STACK, PROGRESS.strip()),
-        (
-            RAYS_OWN + "error: it has no photos: name a folder\n" + STACK,
-            "error: it has no photos: name a folder",
-        ),
-        (RAYS_OWN + PROGRESS + summary(0), "restored 3 of 3 photos into /photos/out (0.0 s)"),
-        (RAYS_OWN + PROGRESS + summary(2), "failed: 2 0.png: cut off"),
+        Counts(),
+        COUNTS,
+        replace(COUNTS, listing_ended=True, skipped=7),
+        replace(COUNTS, error="IN has no photos: name a folder with photos"),
     ],
-    ids=[
-        "nothing",
-        "start",
-        "cancelled",
-        "crashed",
-        "under way",
-        "stopped",
-        "refused",
-        "done",
-        "some failed",
-    ],
+    ids=["start", "under way", "resumed", "ended"],
 )
-def test_progress_shows_nothing_of_the_machine(
-    folder: Path, server: JobServer, log: str, progress: str | None
-) -> None:
-    server.log = log
-    request = JobRequest(source=str(folder / "a.png"), target=f"{folder}/out")
-    shown = asyncio.run(jobs_of(folder, server).submit(request, ""))
-    assert shown.status == "running"
-    assert shown.progress == progress
+def test_progress_is_what_the_run_writes(folder: Path, server: JobServer, counts: Counts) -> None:
+    made, job_id = submitted(folder, server)
+    assert server.job.progress_file == f"{folder}/out/_diffuir/requests/{job_id}.json"
+    place = Path(server.job.progress_file)
+    with ProgressFile(str(place)) as file:
+        file.follow(lambda: counts)
+        if counts.error is not None:
+            file.fail(counts.error)
+    shown = asyncio.run(made.get(job_id, ""))
+    assert shown.progress is not None
+    assert shown.progress.model_dump() == asdict(counts)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"done": "many"}', b"\xff\xfe"])
+def test_a_file_that_is_no_progress_shows_none(folder: Path, server: JobServer, content: bytes) -> None:
+    made, job_id = submitted(folder, server)
+    place = Path(str(server.job.progress_file))
+    place.parent.mkdir(parents=True)
+    place.write_bytes(content)
+    assert asyncio.run(made.get(job_id, "")).progress is None
+
+
+def test_a_job_that_could_not_start_tells_why(folder: Path, server: JobServer) -> None:
+    """The exit code 2 of the command, which the client sees as a failed job with a sentence."""
+    made, job_id = submitted(folder, server)
+    (folder / "a.png").unlink()
+    with pytest.raises(UserError) as raised:
+        restore(server.job.source, server.job.target, progress_file=server.job.progress_file)
+    server.known[job_id].status, server.known[job_id].driver_exit_code = "FAILED", 2
+    shown = asyncio.run(made.get(job_id, ""))
+    assert shown.status == "failed"
+    assert shown.progress is not None
+    assert shown.progress.error == str(raised.value)
+
+
+def test_a_job_of_another_key_is_not_there(folder: Path, server: JobServer) -> None:
+    made, job_id = submitted(folder, server)
+    with pytest.raises(Problem) as refused:
+        asyncio.run(made.get(job_id, "other"))
+    assert (refused.value.status, refused.value.kind) == (404, "job")
+
+
+def test_the_gateway_loads_no_ledger_and_no_torch() -> None:
+    code = "import sys, diffuir_platform.serve.gateway; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True
+    )
+    rooms = "diffuir_platform.restore"
+    heavy = {
+        "torch",
+        "mlflow",
+        *(f"{rooms}.{name}" for name in ("ledger", "report", "run", "job", "summary")),
+    }
+    assert heavy & set(done.stdout.split()) == set()

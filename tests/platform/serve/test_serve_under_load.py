@@ -1,4 +1,4 @@
-"""The endpoint with more asked of it than it can do, with its processes killed, and replaced under way."""
+"""The endpoint under more load than it can take, with processes killed and replaced under way."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from PIL import Image
 
 from support.serving import POISON, Endpoint, stub_endpoint
 
+pytestmark = pytest.mark.slow
+
 COST = 0.1
-"""Seconds that the model takes for a photo."""
+"""Seconds that the model takes for one photo."""
 
 
 def png(red: int = 9, side: int = 32) -> bytes:
@@ -31,14 +33,14 @@ def png(red: int = 9, side: int = 32) -> bytes:
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[Endpoint]:
-    """One model at first, up to three, which are more at once and fewer soon."""
+    """An endpoint that scales from one replica to three at once, and back soon."""
     settings = {"max_wait": 0.5, "max_replicas": 3, "upscale_delay": 0.5, "downscale_delay": 2.0}
     with stub_endpoint(COST, **settings) as endpoint:
         yield endpoint
 
 
 class Load:
-    """Clients that ask without a pause until they are told to stop; a context manager."""
+    """Clients that send requests without a pause until the block ends; a context manager."""
 
     def __init__(self, endpoint: Endpoint, clients: int) -> None:
         self._endpoint = endpoint
@@ -86,7 +88,7 @@ def until_models(endpoint: Endpoint, count: int, seconds: float = 180) -> None:
 
 
 def test_what_it_cannot_do_is_refused_at_once_and_the_rest_is_done(endpoint: Endpoint) -> None:
-    """More than three models can do; and with that load there are three, and after it one again."""
+    """The load is more than three replicas can take: it scales to three, and to one again after it."""
     with Load(endpoint, 24) as load:
         load.until("503 busy-wait", 20)
         until_models(endpoint, 3)
@@ -96,7 +98,7 @@ def test_what_it_cannot_do_is_refused_at_once_and_the_rest_is_done(endpoint: End
 
 
 def test_a_client_that_goes_away_frees_its_place(endpoint: Endpoint) -> None:
-    """Ten that are gone before their turn would else stand before the next for a second."""
+    """Ten requests of clients that have gone would otherwise delay the next one for a second."""
 
     def gone() -> None:
         with suppress(requests.RequestException):
@@ -184,7 +186,7 @@ def test_prometheus_can_read_what_it_does(endpoint: Endpoint) -> None:
 
 
 def test_what_was_begun_is_finished_when_it_is_told_to_end() -> None:
-    """And what comes then is told to come again, until nobody listens any more."""
+    """Requests that come meanwhile get a 503 with Retry-After, until the port closes."""
     meanwhile: Counter[str] = Counter()
 
     def ask(endpoint: Endpoint) -> None:
@@ -208,7 +210,7 @@ def test_what_was_begun_is_finished_when_it_is_told_to_end() -> None:
 
 @pytest.fixture(scope="module")
 def idle() -> Iterator[Endpoint]:
-    """Without a model where none is needed; it takes four photos at once."""
+    """An endpoint that scales to zero, whose model takes four photos at once."""
     with stub_endpoint(
         0.3, 4, max_wait=5.0, batch_wait=0.05, min_replicas=0, downscale_delay=0.5
     ) as endpoint:
@@ -222,7 +224,7 @@ def test_without_requests_there_is_no_model_and_the_next_one_brings_it_back(idle
 
 
 def test_photos_of_a_size_go_through_the_model_together(idle: Endpoint) -> None:
-    """Where it takes four at once, eight clients wait for two turns and not for eight."""
+    """With four photos in a batch, eight clients wait for two batches and not for eight."""
     idle.restore(png())
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: idle.restore(png()), range(8)))

@@ -1,4 +1,4 @@
-"""Bodies on their way through Serve's proxy: however they come, the gateway gets the same."""
+"""Bodies on their way through Serve's proxy: in whatever pieces they arrive, the gateway gets the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from diffuir_platform.serve.transport.small_bodies import KEY, MOST, SECONDS, Unpacked, with_body
+from diffuir_platform.serve.transport.small_bodies import (
+    BODY_KEY,
+    MAX_BODY,
+    SECONDS_TO_ARRIVE,
+    BodyFromScope,
+    body_into_scope,
+)
 
 GONE: Message = {"type": "http.disconnect"}
 
@@ -22,7 +28,7 @@ def parts(*bodies: bytes) -> list[Message]:
 def through(
     messages: Sequence[Message], length: int | None = None, pauses: Sequence[float] = ()
 ) -> tuple[Scope, list[Message]]:
-    """The scope as it goes to a gateway, and all that the gateway is given there.
+    """The scope that goes to a gateway, and all messages that the gateway receives.
 
     pauses: seconds before each message.
     """
@@ -43,10 +49,10 @@ def through(
 
     async def go() -> Scope:
         headers = [] if length is None else [(b"content-length", str(length).encode())]
-        scope, rest = await with_body({"type": "http", "headers": headers}, receive)
+        scope, rest = await body_into_scope({"type": "http", "headers": headers}, receive)
         seen = dict(scope)
-        await Unpacked(gateway)(scope, rest, send)
-        assert KEY not in scope
+        await BodyFromScope(gateway)(scope, rest, send)
+        assert BODY_KEY not in scope
         return seen
 
     return asyncio.run(go()), given
@@ -60,30 +66,30 @@ def body_of(given: Sequence[Message]) -> bytes:
 @pytest.mark.parametrize("messages", [parts(b"pixels"), parts(b"pix", b"els"), parts(b"pixels", b"")])
 def test_a_small_body_that_is_there_goes_with_the_head(messages: list[Message]) -> None:
     scope, given = through(messages, length=6)
-    assert scope[KEY] == b"pixels"
+    assert scope[BODY_KEY] == b"pixels"
     assert given == [*parts(b"pixels"), GONE]
 
 
-@pytest.mark.parametrize("length", [None, MOST + 1])
+@pytest.mark.parametrize("length", [None, MAX_BODY + 1])
 def test_what_is_large_or_does_not_say_its_size_comes_by_itself(length: int | None) -> None:
     messages = parts(b"pix", b"els")
     scope, given = through(messages, length)
-    assert KEY not in scope
+    assert BODY_KEY not in scope
     assert given == [*messages, GONE]
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_what_is_slow_comes_by_itself_and_whole(at: int) -> None:
     pauses: list[float] = [0, 0, 0]
-    pauses[at] = 5 * SECONDS
+    pauses[at] = 5 * SECONDS_TO_ARRIVE
     scope, given = through(parts(b"p", b"ixe", b"ls"), 6, pauses)
-    assert KEY not in scope
+    assert BODY_KEY not in scope
     assert body_of(given) == b"pixels"
 
 
 def test_a_client_that_goes_meanwhile_is_seen_to_go() -> None:
     scope, given = through(parts(b"pix", b"els")[:1], 6)
-    assert KEY not in scope
+    assert BODY_KEY not in scope
     assert given == [*parts(b"pix", b"els")[:1], GONE]
 
 
@@ -93,4 +99,4 @@ def test_a_length_that_is_none_changes_nothing(length: str) -> None:
         raise AssertionError("it was read")
 
     scope: dict[str, Any] = {"type": "http", "headers": [(b"content-length", length.encode())]}
-    assert asyncio.run(with_body(scope, receive)) == (scope, receive)
+    assert asyncio.run(body_into_scope(scope, receive)) == (scope, receive)

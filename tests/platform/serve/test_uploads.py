@@ -1,4 +1,4 @@
-"""A photo is taken in from a body or a form, within limits that hold while it comes."""
+"""A photo is read from a body or a form, within limits that apply while it arrives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from diffuir_platform.serve.gateway.admission import Admission, Refused
+from diffuir_platform.serve.gateway.admission import Admission, LimitError
 from diffuir_platform.serve.gateway.uploads import read_photo
 from diffuir_platform.serve.problems import Problem
 
@@ -18,7 +18,7 @@ LIMIT, HELD = 1000, 50_000
 
 
 class Coming:
-    """A body that comes in parts; counts those that were taken. stalls: the last is waited for in vain."""
+    """A body that arrives in parts; counts those that were read. stalls: the last part never comes."""
 
     def __init__(self, parts: Sequence[bytes], stalls: bool = False, goes: bool = False) -> None:
         self.parts = list(parts)
@@ -39,8 +39,8 @@ class Coming:
 def take(coming: Coming, held: int = HELD, seconds: float = 5, **headers: str) -> bytes:
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     request = Request({"type": "http", "method": "POST", "headers": raw}, coming)
-    with Admission(1, held, 1.0).request() as holding:
-        return asyncio.run(read_photo(request, LIMIT, seconds, holding))
+    with Admission(1, held, 1.0).request() as memory:
+        return asyncio.run(read_photo(request, LIMIT, seconds, memory))
 
 
 def refused(coming: Coming, **more: Any) -> tuple[int, str]:
@@ -93,7 +93,7 @@ def test_the_photo_of_a_form_has_the_same_limit() -> None:
 
 
 def test_what_does_not_fit_the_memory_that_is_left_is_refused() -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(LimitError):
         take(Coming([b"x" * 300] * 3), held=700)
 
 

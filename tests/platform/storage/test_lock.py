@@ -1,4 +1,4 @@
-"""The lock of an output: one job holds it, a dead one's is taken over, and who lost it notices."""
+"""The lock of a folder: one job holds it, it expires when its holder is dead, and a job that lost it notices."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ try:
 except UserError as error:
     print(error, flush=True)
 """
-"""Takes the lock once it is told to, and leaves it once it is told to."""
+"""A process that takes the lock at the first line on stdin, and releases it at the second."""
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -70,7 +70,7 @@ def go_on(*processes: subprocess.Popen[str]) -> None:
 
 
 def write_lock(folder: str, **holder: Any) -> None:
-    """As another job would."""
+    """Write the lock as another job would."""
     storage.write_bytes(storage.join(folder, module.FILE), json.dumps(ELSEWHERE | holder).encode())
 
 
@@ -83,7 +83,7 @@ def is_free(folder: str) -> bool:
 
 
 def refusal(folder: str) -> str:
-    """What a job is told that may not have the lock."""
+    """The error of a job that cannot have the lock."""
     with pytest.raises(UserError) as raised, Lock(folder, *DOING):
         pass
     return str(raised.value)
@@ -106,7 +106,7 @@ def comes_true(condition: Callable[[], bool]) -> bool:
 
 @pytest.fixture
 def never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for a silent holder waits longer than a test may take."""
+    """Let locks expire later than a test may take."""
     monkeypatch.setattr(module, "EXPIRY_SECONDS", 3600)
 
 
@@ -227,7 +227,7 @@ def test_a_job_whose_lock_was_taken_stops_and_leaves_it(folder: str, monkeypatch
         with pytest.raises(UserError) as raised:
             lock.check()
     assert str(raised.value) == (
-        "another job (process 12 on elsewhere) took over from this one, which was silent: stopped"
+        "another job (process 12 on elsewhere) took the lock after ours expired: stopped"
     )
     assert holder(folder) == ELSEWHERE
 
@@ -249,7 +249,7 @@ def test_of_processes_that_start_at_once_one_gets_it(folder: str) -> None:
 
 
 def another_in(action: str, monkeypatch: pytest.MonkeyPatch, folder: str) -> Lock:
-    """A lock that is taken by the time that the next `action` of the store is done."""
+    """A lock that another job takes before the next `action` of the store is done."""
     another, plain = Lock(folder, *DOING), getattr(storage, action)
 
     def overtaken(uri: str) -> object:

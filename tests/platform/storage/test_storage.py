@@ -219,10 +219,10 @@ def test_a_place_that_cannot_be_written_is_named_and_keeps_nothing(tmp_path: Pat
 @pytest.mark.parametrize(
     ("uri", "says"),
     [
-        ("gs://bucket/x", "gs:// is not known here"),
+        ("gs://bucket/x", "gs:// is not supported"),
         ("s3:///x", "names no bucket"),
         ("s3://bucket/x?versionId=3", "names a version of an object"),
-        (f"s3://{ACCESS_KEY}:{SECRET_KEY}@bucket/x", "an s3:// URI holds no credentials"),
+        (f"s3://{ACCESS_KEY}:{SECRET_KEY}@bucket/x", "an s3:// URI may not hold credentials"),
     ],
 )
 def test_a_uri_of_another_kind_is_refused(uri: str, says: str) -> None:
@@ -258,14 +258,14 @@ def test_an_endpoint_that_does_not_answer_is_named(
 
 def test_an_endpoint_that_is_no_url_is_said(s3: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost")
-    assert sentence_of(lambda: storage.read_bytes(f"{s3.uri}/x")).startswith("AWS_ENDPOINT_URL is no URL")
+    assert sentence_of(lambda: storage.read_bytes(f"{s3.uri}/x")).startswith("AWS_ENDPOINT_URL is not a URL")
 
 
 @pytest.mark.parametrize("what", EVERYTHING)
 def test_a_key_that_the_store_does_not_know_is_said(s3: Store, what: str) -> None:
     with s3.asking_who():
         text = sentence_of(lambda: EVERYTHING[what](f"{s3.uri}/x"))
-    assert text.startswith(f"{s3.endpoint} does not take the credentials: check AWS_ACCESS_KEY_ID")
+    assert text.startswith(f"{s3.endpoint} does not accept the credentials: check AWS_ACCESS_KEY_ID")
 
 
 @pytest.mark.parametrize("what", EVERYTHING)

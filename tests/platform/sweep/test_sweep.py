@@ -20,10 +20,10 @@ from diffuir_platform.config import load_config
 from diffuir_platform.storage.lock import Lock
 from diffuir_platform.sweep import SweepConfig
 from diffuir_platform.sweep.job import sweep_job
-from diffuir_platform.sweep.report import Outcome, as_json, markdown, plot
+from diffuir_platform.sweep.report import RunResult, as_json, markdown, plot
 from diffuir_platform.sweep.run import run_sweep
 
-# Three real runs, on machines that are busy with other tests too.
+# Three real runs, on machines that run other tests too.
 pytestmark = pytest.mark.timeout(600)
 
 DELTAS = [1.99e-4, 9.99e-4, 1.799e-3]
@@ -32,7 +32,7 @@ NAMES = [f"test-delta_end-{delta}" for delta in ("0.000199", "0.000999", "0.0017
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with clean photos, and one with pairs."""
+    """Folder of pairs, whose clean photos also serve as training data."""
     folder = tmp_path_factory.mktemp("photos")
     for seed in range(4):
         small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -54,6 +54,7 @@ def settings(photos: Path, storage: Path, **changes: Any) -> dict[str, Any]:
             "validation": {"pairs": {"low_light": [str(photos)], "haze": [str(photos)]}, "images": 2},
             "stages": [{"steps": 2, "crop": 16, "batch": 10}],
             "accumulate": 1,
+            "mixture": {"haze": 0.5, "low_light": 0.5},
             "ema": {"decay": 0.5, "every": 1},
             "log_every": 1,
             "checkpoint_every": 2,
@@ -77,9 +78,9 @@ def tracked(storage: Path) -> list[Any]:
 def swept(
     photos: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """The storage of a sweep that the command made, two runs at once, and what it said.
+    """Storage of a sweep of three runs, two at once, and the finished command.
 
-    One of the three was begun by somebody else, with other settings, and can't go on.
+    The second run fails: its folder holds a run with other settings.
     """
     storage = tmp_path_factory.mktemp("runs")
     (storage / NAMES[1]).mkdir()
@@ -90,6 +91,7 @@ def swept(
     return storage, subprocess.run(command, capture_output=True, text=True, timeout=550, check=False)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_finish(
     swept: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_run_that_fails_is_named_and_the_others_finish(
     assert Image.open(storage / "test" / "plot.png").width > 800
 
 
+@pytest.mark.slow
 def test_mlflow_holds_one_run_for_the_sweep_and_those_it_trained_below_it(
     swept: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
@@ -132,6 +135,7 @@ def test_mlflow_holds_one_run_for_the_sweep_and_those_it_trained_below_it(
         assert run.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_the_same_sweep_again_trains_what_is_missing_and_then_nothing(
     photos: Path,
     swept: tuple[Path, subprocess.CompletedProcess[str]],
@@ -198,7 +202,7 @@ def test_values_are_those_of_the_runs_however_they_are_written(photos: Path, tmp
     ]
     assert points[0].config.name == "test-delta_end-0.0002-seed-1"
     found = [
-        Outcome(name="run", values=point.values, figures={"psnr_rain": 30.0, "ssim_rain": 0.9})
+        RunResult(name="run", values=point.values, figures={"psnr_rain": 30.0, "ssim_rain": 0.9})
         for point in points
     ]
     assert "| 0.1005 | 1 | 30.00 | 0.9000 |" in markdown("test", found)
@@ -219,7 +223,7 @@ def test_names_of_letters_that_a_folder_can_not_have_are_told_apart(photos: Path
     assert all(re.fullmatch("[A-Za-z0-9._-]+", name) for name in names)
 
 
-def test_a_sweep_that_is_going_on_is_left_to_who_is_at_it(photos: Path, tmp_path: Path) -> None:
+def test_a_sweep_that_another_process_runs_is_refused(photos: Path, tmp_path: Path) -> None:
     with (
         Lock(str(tmp_path / "test"), "runs the sweep test", "take another name"),
         pytest.raises(UserError, match=r"another job runs the sweep test .*: wait until it is done"),
@@ -236,7 +240,7 @@ def test_a_sweep_that_is_going_on_is_left_to_who_is_at_it(photos: Path, tmp_path
         ("grid.delta_end=[]", "no values"),
         ("grid.delta_end=[0.1, 0.1]", "two runs"),
         ("grid.learning_rate=[1e-4, 0.0001]", "two runs would be called .*-learning_rate-0.0001"),
-        ("grid={stages.1.crop: [32, 48]}", "grid: stages.1.crop: '1' is no place in a list of 1"),
+        ("grid={stages.1.crop: [32, 48]}", "grid: stages.1.crop: '1' is not a position in a list of 1"),
         ("grid={accumulate.x: [1, 2]}", "grid: accumulate.x: accumulate holds a value"),
         ("grid.seed=[2024-01-01]", "seed=.2024-01-01.: seed = datetime"),
         ("grid={}", "grid is empty"),
@@ -269,15 +273,15 @@ def test_a_cluster_gets_the_sweep_as_one_job(photos: Path, tmp_path: Path) -> No
         sweep_job(config(photos, Path("runs")), "http://head:8265")
 
 
-def outcomes(key: str, values: list[Any]) -> list[Outcome]:
+def results_of(key: str, values: list[Any]) -> list[RunResult]:
     figures = {"psnr_rain": 30.0, "ssim_rain": 0.9, "psnr_blur": float("inf"), "ssim_blur": 1.0}
     means = {"psnr": float("inf"), "ssim": 0.95}
-    done = [Outcome(name=f"run-{v}", values={key: v}, figures={**figures, **means}) for v in values]
-    return [*done, Outcome(name="lost", values={key: values[0]}, error="it | broke")]
+    done = [RunResult(name=f"run-{v}", values={key: v}, figures={**figures, **means}) for v in values]
+    return [*done, RunResult(name="lost", values={key: values[0]}, error="it | broke")]
 
 
-def test_the_table_of_the_ablation_speaks_as_table_2_does() -> None:
-    found = outcomes("condition", ["full", "no-ec-sdt"])
+def test_the_table_of_the_ablation_has_the_names_of_table_2() -> None:
+    found = results_of("condition", ["full", "no-ec-sdt"])
     table = markdown("ablation", found)
     assert "| method | rain PSNR | rain SSIM | blur PSNR | blur SSIM | mean PSNR | mean SSIM |" in table
     assert "| -EC & SDT | 30.00 | 0.9000 | inf | 1.0000 | inf | 0.9500 |" in table
@@ -295,6 +299,6 @@ def test_the_table_of_the_ablation_speaks_as_table_2_does() -> None:
     ],
 )
 def test_a_plot_of_numbers_or_of_names(key: str, values: list[Any]) -> None:
-    found = outcomes(key, values)
+    found = results_of(key, values)
     assert plot("sweep", found).startswith(b"\x89PNG")
     assert len(json.loads(as_json("sweep", found))["runs"]) == len(found)

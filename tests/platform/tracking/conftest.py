@@ -6,18 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from diffuir_platform.tracking import Tracker, open_run
 from support.mlflow_server import Server, Start
-
-
-@pytest.fixture(scope="session")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables, which take seconds to make."""
-    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +32,7 @@ def database(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def nobody() -> str:
-    """An address at which nobody answers."""
+    """Address that nothing listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{free.getsockname()[1]}"
@@ -49,7 +40,7 @@ def nobody() -> str:
 
 @pytest.fixture
 def start(database: str, tmp_path: Path) -> Start:
-    """Opens a run in SQLite, or goes on with one as a new process would."""
+    """Function that opens a run in SQLite, or resumes one as a new process would."""
 
     def start(
         run_id: str | None = None, uri: str = database, experiment: str = "test", **options: str

@@ -1,4 +1,4 @@
-"""What is logged reaches MLflow once, whatever dies: in SQLite, and in a server that is killed and comes back."""
+"""Points reach MLflow once, whatever dies: in SQLite, and in a server that is killed and started again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from PIL import Image
 from diffuir_core import UserError
 from diffuir_platform.tracking import Tracker, deliver, fetch_registered, open_run
 from diffuir_platform.tracking import __main__ as command
-from diffuir_platform.tracking.spool import Queue, locked
+from diffuir_platform.tracking.spool import Queue, locked_file
 from support.mlflow_server import Server, Start
 
 PICTURE = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
@@ -44,7 +44,7 @@ for step in range(100_000):
 
 
 def curve(tracker: Tracker, name: str) -> list[tuple[int, float]]:
-    """The points of a curve in the order in which MLflow gives them."""
+    """Return the points of a curve in MLflow's order."""
     history = MlflowClient(tracker.uri).get_metric_history(tracker.run_id, name)
     return [(point.step, point.value) for point in history]
 
@@ -60,7 +60,7 @@ def test_a_restart_from_an_older_step_repeats_no_point(start: Start) -> None:
         if step % 3 == 0:
             first.log({"validation": step}, step)
     assert first.flush()
-    # What a worker leaves that dies between the points of a step.
+    # As a worker does that dies between the points of a step.
     MlflowClient(first.uri).log_metric(first.run_id, "loss", 7, step=7)
 
     second = start(first.run_id)
@@ -74,11 +74,11 @@ def test_a_restart_from_an_older_step_repeats_no_point(start: Start) -> None:
     assert curve(first, "learning_rate") == [*((s, 1.0) for s in range(1, 7)), *((s, 2.0) for s in (7, 8, 9))]
     assert curve(first, "validation") == [(3, 3), (6, 6), (9, 9.5)]
     assert curve(first, "step") == []
-    assert second._courier.deliver() == 0, "the thread may look once more"
+    assert second._uploader.deliver() == 0, "the thread may still be delivering"
     assert not second.spool.joinpath(second.run_id).exists(), "nothing is left on the disk"
 
 
-def test_what_waited_on_a_disk_that_is_lost_comes_from_the_checkpoint(
+def test_undelivered_points_on_a_lost_disk_come_from_the_checkpoint(
     start: Start, tmp_path: Path, nobody: str
 ) -> None:
     run = start()
@@ -112,18 +112,18 @@ def test_the_driver_and_the_worker_log_into_one_run(start: Start) -> None:
     assert MlflowClient(driver.uri).get_run(driver.run_id).info.status == "FINISHED"
 
 
-def test_an_answer_that_is_lost_repeats_no_point(
+def test_a_lost_response_repeats_no_point(
     start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     applied = MlflowClient.log_batch
     losses = iter([False, True, False])
 
     def lossy(self: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
-        # MLflow leaves out a point that is the same in everything; other stores may not, so these never are.
+        # MLflow drops a point that is equal in everything; other stores may not, so no two are equal here.
         stamped = [Metric(m.key, m.value, time.time_ns() // 1000, m.step) for m in metrics]
         applied(self, run_id, metrics=stamped)
         if next(losses, False):
-            raise MlflowException("the answer is lost")
+            raise MlflowException("the response is lost")
 
     tracker = start()
     monkeypatch.setattr(MlflowClient, "log_batch", lossy)
@@ -134,11 +134,11 @@ def test_an_answer_that_is_lost_repeats_no_point(
     tracker.finish(failed=False)
     assert curve(tracker, "loss") == [(0, 0), (1, 1), (2, 2)]
     assert curve(tracker, "learning_rate") == [(0, 1), (1, 1), (2, 1)]
-    assert "(the answer is lost): the run goes on" in caplog.text
+    assert "(the response is lost): the run goes on" in caplog.text
     assert "is back" in caplog.text
 
 
-def test_values_that_are_no_numbers_stop_nothing(start: Start) -> None:
+def test_infinite_and_nan_values_are_delivered(start: Start) -> None:
     tracker = start()
     for step, loss in enumerate((1.0, float("nan"), float("inf"), 2.0)):
         tracker.log({"loss": loss}, step)
@@ -177,7 +177,7 @@ def test_a_process_killed_at_any_moment_loses_nothing(start: Start) -> None:
     assert curve(tracker, "validation")[: last // 5 + 1] == [(s, -s) for s in range(0, last + 1, 5)]
 
 
-def test_half_a_line_of_a_killed_process_is_passed_over(start: Start) -> None:
+def test_half_a_line_of_a_killed_process_is_skipped(start: Start) -> None:
     tracker = start()
     Queue(tracker.spool / tracker.run_id, "records")._file.write_bytes(b'{"do": "poi')
     tracker.log({"loss": 1}, 1)
@@ -185,18 +185,18 @@ def test_half_a_line_of_a_killed_process_is_passed_over(start: Start) -> None:
     assert curve(tracker, "loss") == [(1, 1)]
 
 
-def test_a_queue_that_is_removed_while_somebody_waits_for_it_loses_nothing(tmp_path: Path) -> None:
+def test_a_queue_that_is_removed_while_a_process_waits_for_its_lock_loses_nothing(tmp_path: Path) -> None:
     queue = Queue(tmp_path, "records")
-    with locked(tmp_path / "records.jsonl"):
+    with locked_file(tmp_path / "records.jsonl"):
         waiting = threading.Thread(target=queue.append, args=({"do": "point"},))
         waiting.start()
         time.sleep(0.2)
         (tmp_path / "records.jsonl").unlink()
     waiting.join()
-    assert list(queue.waiting()) == [{"do": "point"}]
+    assert list(queue.undelivered()) == [{"do": "point"}]
 
 
-def test_a_locked_database_holds_nobody_up(start: Start, database: str) -> None:
+def test_logging_does_not_wait_for_a_locked_database(start: Start, database: str) -> None:
     tracker = start()
     lock = sqlite3.connect(database.removeprefix("sqlite:///"), isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
@@ -212,14 +212,14 @@ def test_a_locked_database_holds_nobody_up(start: Start, database: str) -> None:
     assert curve(tracker, "loss") == [(step, step) for step in range(50)]
 
 
-def test_points_do_not_wait_for_a_store_of_files(
+def test_points_do_not_wait_for_an_artifact_store(
     start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracker = start(experiment="blocked")
     (tmp_path / "artifacts").write_text("in the way")
     tracker.log_image(PICTURE, "panels/1.png")
     tracker.log({"loss": 1}, 1)
-    tracker.finish(failed=False, patience=1)
+    tracker.finish(failed=False, stall_timeout=1)
     assert curve(tracker, "loss") == [(1, 1)]
     assert "1 file are kept in" in caplog.text
     (tmp_path / "artifacts").unlink()
@@ -228,7 +228,7 @@ def test_points_do_not_wait_for_a_store_of_files(
     assert not (tmp_path / "spool" / tracker.run_id).exists()
 
 
-def test_what_mlflow_refuses_is_set_aside_and_holds_nothing_up(
+def test_a_record_that_mlflow_refuses_is_set_aside_and_blocks_no_other(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracker = start()
@@ -247,7 +247,7 @@ def test_a_deleted_run_takes_its_points_when_it_is_restored(start: Start) -> Non
     client = MlflowClient(tracker.uri)
     client.delete_run(tracker.run_id)
     tracker.log({"loss": 1}, 1)
-    assert not tracker.flush(patience=1)
+    assert not tracker.flush(stall_timeout=1)
     client.restore_run(tracker.run_id)
     tracker.finish(failed=False)
     assert curve(tracker, "loss") == [(1, 1)]
@@ -317,7 +317,7 @@ def test_credentials_are_sent_and_never_shown(
         tracker = Tracker(uri, "0" * 32, tmp_path / "spool")
         with caplog.at_level(logging.DEBUG):
             tracker.log({"loss": 1}, 1)
-            tracker.finish(failed=True, patience=1)
+            tracker.finish(failed=True, stall_timeout=1)
         refusing.shutdown()
     assert set(sent) == {f"Basic {base64.b64encode(b'someone:sec/ret').decode()}"}
     kept = "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
@@ -335,7 +335,7 @@ def test_a_server_killed_in_mid_run_gets_everything_when_it_is_back(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two runs lose the server: one sees it come back, the other ends before."""
+    """Two runs lose the server: one sees its restart, the other ends before it."""
     file = tmp_path / "weights.safetensors"
     file.write_bytes(os.urandom(1000))
     living, ended = start(uri=server.uri), start(uri=server.uri)
@@ -358,7 +358,7 @@ def test_a_server_killed_in_mid_run_gets_everything_when_it_is_back(
     assert statistics.median(times) < 1, "logging waited for the server"
 
     ended.register(file, "# Card", "killed")
-    ended.finish(failed=False, patience=3)
+    ended.finish(failed=False, stall_timeout=3)
     folder = tmp_path / "spool" / ended.run_id
     assert "202 points, 4 files and 2 other records are kept in" in caplog.text
     assert f"python -m diffuir_platform.tracking {folder}" in caplog.text

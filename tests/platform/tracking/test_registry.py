@@ -1,4 +1,4 @@
-"""What a run says of itself in MLflow, and the weights that it registers there."""
+"""Parameters, tags and model card of a run in MLflow, and the weights that it registers there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow import MlflowClient
 
 import diffuir_core
-from diffuir_core import UserError
+from diffuir_core import Schedule, UserError, build, open_weights, save_weights
 from diffuir_platform.tracking import (
     GitState,
     code_state,
@@ -20,7 +21,9 @@ from diffuir_platform.tracking import (
     model_card,
     submitted_state,
 )
+from diffuir_platform.train import train
 from support.mlflow_server import Server, Start
+from support.small_run import config
 
 
 def test_nested_and_long_settings_become_params(start: Start) -> None:
@@ -46,7 +49,9 @@ def test_nested_and_long_settings_become_params(start: Start) -> None:
     assert whole["long"] == "y" * 10_000
 
 
-def test_a_run_says_what_it_came_from(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_has_its_provenance_as_tags(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repository = tmp_path / "repository" / "jobs"
     repository.mkdir(parents=True)
 
@@ -83,7 +88,7 @@ def test_a_run_says_what_it_came_from(start: Start, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(diffuir_core, "__file__", str(tmp_path / "__init__.py"))
     assert code_state() == GitState(commit, "trunk", dirty=True), "a job has no repository"
     (repository / "venv").mkdir()
-    assert git_state(repository / "venv") is None, "nothing of it is followed"
+    assert git_state(repository / "venv") is None, "no file of it is tracked"
 
     git("checkout", "--detach", "--force")
     assert git_state(repository) == GitState(commit, "", dirty=False)
@@ -143,6 +148,33 @@ def test_registered_weights_come_back_the_same(
     for other in ("other", "empty"):
         with pytest.raises(UserError, match=f"there is no models:/{other}/latest"):
             fetch_registered(uri, other, cache=cache)
+
+
+def test_a_run_starts_from_weights_of_the_registry(
+    start: Start, database: str, photos: Path, tmp_path: Path, ray: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    torch.manual_seed(7)
+    model, file = build("T"), tmp_path / "weights.safetensors"
+    save_weights(file, model, Schedule.release(), {"steps_done": 123})
+    tracker = start()
+    tracker.register(file, "# The card", "first", "best")
+    tracker.finish(failed=False)
+
+    changes = {"stages": [{"steps": 1, "crop": 16, "batch": 10}], "learning_rate": 1e-7}
+    run = config(photos, tmp_path / "runs", init_from="models:/first@best", **changes)
+    trained = open_weights(train(run))
+    assert trained.recipe["init_from"] == {"steps_done": 123}
+    assert trained.recipe["settings"]["init_from"] == "models:/first@best"
+    expected = model.state_dict()
+    for name, value in trained.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=0)
+
+    with pytest.raises(UserError, match=r"models:/first@best holds a DiffUIR-T, the run trains a S"):
+        train(run.model_copy(update={"name": "other", "variant": "S"}))
+    with pytest.raises(UserError, match="there is no models:/first@worst"):
+        train(run.model_copy(update={"name": "other", "init_from": "models:/first@worst"}))
 
 
 def test_weights_that_were_changed_behind_the_registry_are_refused(start: Start, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What killed workers and drivers leave behind is cleared away; what a run goes on from is not."""
+"""Incomplete checkpoints and scratch of killed processes are removed; checkpoints that a run needs are not."""
 
 from __future__ import annotations
 

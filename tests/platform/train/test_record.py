@@ -1,4 +1,4 @@
-"""What a run was begun with: where its indexes lie may change, what they hold and the folders may not."""
+"""A run resumes with moved indexes; with other content of indexes or other folders it is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from diffuir_core import UserError
 from diffuir_platform.data import fingerprint, list_sources
-from diffuir_platform.data.building import IndexOptions, build_index
+from diffuir_platform.data.building import build_index
+from diffuir_platform.data.settings import IndexOptions
 from diffuir_platform.train import TrainConfig
 from diffuir_platform.train.record import open_record
 from support.trees import make_tree, tree_of_pairs
@@ -28,7 +29,7 @@ def begun(tmp_path: Path) -> Path:
 
 
 def index(place: Path, name: str, **options: Any) -> None:
-    """The index `name`.parquet of the folder `pairs`."""
+    """Make the index `name`.parquet of the folder `pairs`."""
     whole = IndexOptions(layout="pairs", task="rain", **options)
     build_index(str(place / "pairs"), str(place / f"{name}.parquet"), whole)
 
@@ -44,7 +45,7 @@ def resume(place: Path, **data: Any) -> dict[str, Any]:
     return open_record(config, str(place / "run"), fingerprint(list_sources(config.data)))
 
 
-def test_a_run_goes_on_with_its_index_elsewhere_and_its_folders_spelled_otherwise(
+def test_a_run_resumes_with_a_moved_index_and_other_spellings_of_its_folders(
     begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(begun / "first.parquet", begun / "copy.parquet")

@@ -20,20 +20,22 @@ from PIL import Image
 
 from diffuir_core.degradations import TASKS
 from diffuir_platform import storage
-from diffuir_platform.data.index import Row, write_index
+from diffuir_platform.data.index import IndexRow, write_index
 from support.nodes import BUCKET, Nodes, running
 from support.training import SECONDS, Driver, Run, assert_close, assert_equal
 
+pytestmark = pytest.mark.slow
+
 STEPS, EVERY, WORKERS, NODES = 12, 2, 2, 3
 SEEDS = range(int(os.environ.get("DIFFUIR_CHAOS", "1")))
-"""Of what is killed when, a run each; `make chaos` takes more of them."""
+"""Seeds of the order of kills, a run for each; `make chaos` takes more of them."""
 
 CURVES = ("loss", "learning_rate", "gradient_norm", "images_per_second", *(f"loss_{task}" for task in TASKS))
 PACE = {
-    # A report is taken at each look of the controller, so steps come at this pace and can be aimed at.
+    # The controller takes a report at each of its polls: they set the pace of the steps, so kills can hit one.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    # A node that is gone is still counted on for up to 20 s: workers that wait for it are asked for anew.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",
+    # Ray counts on a lost node for up to 20 s: workers that were to start there are asked for again.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5",
 }
 
 
@@ -55,12 +57,12 @@ def put(uri: str, pixels: np.ndarray) -> str:
     return uri
 
 
-def rows(count: int, folder: str = f"{BUCKET}/photos") -> Iterator[Row]:
+def rows(count: int, folder: str = f"{BUCKET}/photos") -> Iterator[IndexRow]:
     """Clean photos, and pairs of rain and haze to train and to validate on."""
     size = {"width": 40, "height": 32}
     for i in range(count):
         uri = f"{folder}/clean/{i}.png"
-        yield Row(
+        yield IndexRow(
             task="any", dataset="clean", split="train", key=str(i), degraded_uri=None, clean_uri=uri, **size
         )
     for task in ("haze", "rain"):
@@ -68,12 +70,12 @@ def rows(count: int, folder: str = f"{BUCKET}/photos") -> Iterator[Row]:
             for i in range(2):
                 clean, bad = (f"{folder}/{task}/{split}/{side}/{i}.png" for side in ("clean", "degraded"))
                 of = {"task": task, "dataset": task, "split": split, "key": str(i)}
-                yield Row(degraded_uri=bad, clean_uri=clean, **of, **size)
+                yield IndexRow(degraded_uri=bad, clean_uri=clean, **of, **size)
 
 
 @pytest.fixture(scope="module")
 def job(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The config of the run; its photos and its index lie in the bucket."""
+    """Config of the run; its photos and its index are in the bucket."""
     for seed, row in enumerate(rows(8)):
         put(str(row.clean_uri), photo(seed))
         if row.degraded_uri is not None:
@@ -95,7 +97,7 @@ def job(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "log_every": 1,
         "checkpoint_every": EVERY,
         "panels_every": STEPS,
-        "threads": 1,
+        "threads": 2,
         "workers": WORKERS,
         "data_tasks": 1,
     }
@@ -106,7 +108,7 @@ def job(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reference(nodes: Nodes, job: Path) -> Run:
-    """The run that nothing disturbed."""
+    """A run without any kill."""
     driver = Driver(nodes, job)
     try:
         driver.finish()
@@ -118,8 +120,8 @@ def reference(nodes: Nodes, job: Path) -> Run:
 def test_an_elastic_run_goes_on_with_fewer_workers_where_a_node_is_lost(
     nodes: Nodes, job: Path, reference: Run
 ) -> None:
-    """Another number of workers than the reference's at first: the weights are its up to float order."""
-    # Before any driver is killed: the CPUs that it asked for are its own for another three minutes.
+    """It starts with more workers than the reference: the weights are the same up to float order."""
+    # Must run before any driver is killed: Ray keeps the CPUs of such a driver reserved for three minutes.
     nodes.up()
     # A worker with its loading takes the whole of a node.
     most = [f"max_workers={NODES}", f"data_tasks={nodes.cpus - 1}"]
@@ -169,7 +171,7 @@ def test_killed_workers_nodes_and_drivers_leave_no_trace(
         driver.finish()
     finally:
         driver.kill()
-    assert any("going on from step" in line for line in driver.said), driver.said
+    assert any("going on from step" in line for line in driver.output), driver.output
 
     assert_equal(reference.weights(), run.weights())
     assert_equal(reference.state(), run.state())
@@ -231,7 +233,7 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def refused(nodes: Nodes, job: Path, reference: Run) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """The commands of WRONG, side by side; but one at a time of those that ask for the reference's lock."""
+    """The commands of WRONG, all at once; those that take the reference's lock one after the other."""
     write_index(f"{BUCKET}/gone.parquet", rows(8, f"{BUCKET}/moved"))
     write_index(f"{BUCKET}/other.parquet", rows(7))
     command = [sys.executable, "-m", "diffuir_platform.cli", "train", str(job)]
@@ -311,5 +313,5 @@ def test_an_elastic_run_grows_again_where_a_node_comes_back(nodes: Nodes, job: P
         counts.append(trainers_after(driver.wait_until_it_goes_on() + 1))
     finally:
         driver.kill()
-    # It may begin with fewer: what an earlier test's killed driver asked for is its own for three minutes.
+    # It may begin with fewer: Ray keeps the CPUs of an earlier test's killed driver reserved for three minutes.
     assert counts[1:] == [NODES - 1, NODES]

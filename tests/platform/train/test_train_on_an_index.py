@@ -1,7 +1,8 @@
-"""A training on one task, from a packed index alone: what the run and its weights say of it."""
+"""A training on one task, from a packed index alone: records of the run and of its weights."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from PIL import Image
 
 from diffuir_core import UserError, open_weights
 from diffuir_platform.data import open_index
-from diffuir_platform.data.building import IndexOptions, build_index
-from diffuir_platform.data.index import Row
+from diffuir_platform.data.building import build_index
+from diffuir_platform.data.index import IndexRow
+from diffuir_platform.data.settings import IndexOptions
 from diffuir_platform.train import TrainConfig, train
-from diffuir_platform.train.run import tracking_place
+from diffuir_platform.train.checkpoints import SNAPSHOT_FILE
+from diffuir_platform.train.run import tracking_location
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def index(tmp_path: Path) -> Path:
     return tmp_path / "dark.parquet"
 
 
-def damage(row: Row) -> None:
+def damage(row: IndexRow) -> None:
     assert row.degraded_uri is not None
     assert row.degraded_offset is not None
     with open(row.degraded_uri, "r+b") as packed:
@@ -40,12 +43,13 @@ def damage(row: Row) -> None:
         packed.write(bytes(40))
 
 
-def test_a_run_on_one_task_says_what_it_was_trained_on(
-    index: Path, tmp_path: Path, ray: object, capsys: pytest.CaptureFixture[str]
+@pytest.mark.slow
+def test_a_run_on_one_task_records_its_data(
+    index: Path, runs: Path, ray: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = TrainConfig.model_validate(
         {
-            "storage": str(tmp_path / "runs"),
+            "storage": str(runs),
             "data": {"index": [str(index)]},
             "mixture": {"low_light": 1.0, "rain": 0.0},
             # Every pair is met twice.
@@ -62,12 +66,15 @@ def test_a_run_on_one_task_says_what_it_was_trained_on(
     prints = weights.recipe["fingerprints"]
     assert prints["index"] == [open_index(str(index)).fingerprint]
 
-    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{runs / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("diffuir").experiment_id])
     assert run.data.tags["diffuir.index"] == prints["index"][0]
     assert run.data.tags["diffuir.data"] == prints["data"] != prints["index"][0]
     assert run.data.metrics["replaced"] == 2
     assert [a.path for a in client.list_artifacts(run.info.run_id, "panels")] == ["panels/step-0000003.png"]
+    snapshot = json.loads((runs / "diffuir" / SNAPSHOT_FILE).read_text())
+    for result in snapshot["checkpoint_results"]:
+        assert {type(value) for value in result["metrics"].values()} <= {int, float}, "texts go another way"
     said = [line for line in capsys.readouterr().out.splitlines() if "can't be used" in line]
     assert [line.partition("can't be used: ")[2][:3] for line in sorted(said)] == ["2: ", "3: "]
 
@@ -80,11 +87,11 @@ def test_the_tracker_s_file_lies_in_the_storage_whatever_its_name(
     monkeypatch.chdir(tmp_path)
     odd = "what? 100%25" if written == "{folder}" else "runs"
     storage = written.format(folder=tmp_path / odd)
-    uri, artifacts = tracking_place(TrainConfig(storage=storage))
+    uri, artifacts = tracking_location(TrainConfig(storage=storage))
     MlflowClient(uri).search_experiments()
     assert (tmp_path / odd / "mlflow.db").stat().st_size
     assert artifacts == tmp_path / odd / "mlartifacts"
-    tracking_place(TrainConfig(storage="s3://bucket/runs"))
+    tracking_location(TrainConfig(storage="s3://bucket/runs"))
     assert Path("runs").is_dir()
     with pytest.raises(UserError, match="is a file of the machine elsewhere"):
-        tracking_place(TrainConfig(storage="file://elsewhere/runs"))
+        tracking_location(TrainConfig(storage="file://elsewhere/runs"))

@@ -1,4 +1,4 @@
-"""What ends a training run does so with one sentence, and what it goes on from is its own."""
+"""A training run ends with one sentence, and resumes only from a checkpoint of its own."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from diffuir_core import UserError
 from diffuir_platform.storage.errors import NotThere, StoreError
 from diffuir_platform.train import TrainConfig, train
 from diffuir_platform.train.checkpoints import SNAPSHOT_FILE
-from diffuir_platform.train.record import computed_from
-from diffuir_platform.train.run import user_error_within
+from diffuir_platform.train.record import result_settings
+from diffuir_platform.train.run import find_user_error
 from diffuir_platform.train.settings import StageConfig
 from diffuir_platform.train.state import STATE_FILE, TrainState
 from support.small_run import config
@@ -24,16 +24,15 @@ from support.store import Store
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_the_run_before_it_is_kept(
-    photos: Path, tmp_path: Path, ray: object, capsys: pytest.CaptureFixture[str]
+    photos: Path, runs: Path, ray: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    diverging = config(
-        photos, tmp_path, learning_rate=0.9, clip_norm=1e12, sampled_share=0.0, checkpoint_every=1
-    )
+    diverging = config(photos, runs, learning_rate=0.9, clip_norm=1e12, sampled_share=0.0, checkpoint_every=1)
     with pytest.raises(UserError, match=r"no finite numbers at step \d+: take another name and a lower"):
         train(diverging.model_copy(update={"stages": (StageConfig(steps=60, crop=16, batch=10),)}))
     assert capsys.readouterr().out.count("loss nan") <= 1
-    kept = list((tmp_path / "test").glob("checkpoint_*/weights.safetensors"))
+    kept = list((runs / "test").glob("checkpoint_*/weights.safetensors"))
     assert kept, "those from before are there"
     for file in kept:
         state = torch.load(file.parent / "state.pt", weights_only=True)
@@ -52,7 +51,7 @@ def test_before_anything_is_averaged_the_model_itself_is_what_is_kept(photos: Pa
 
 
 def recipe(config: TrainConfig, data: str = "1234") -> dict[str, Any]:
-    return {"settings": computed_from(config.model_dump(mode="json")), "fingerprints": {"data": data}}
+    return {"settings": result_settings(config.model_dump(mode="json")), "fingerprints": {"data": data}}
 
 
 def test_a_checkpoint_of_another_run_is_not_gone_on_from(photos: Path, tmp_path: Path) -> None:
@@ -125,7 +124,7 @@ def test_a_photo_whose_name_is_no_text_is_named(photos: Path, tmp_path: Path) ->
 def test_a_workers_sentence_is_found_in_its_traceback() -> None:
     for kind in (UserError, StoreError, NotThere):
         text = f"Traceback...\n  File ...\n{kind.__module__}.{kind.__qualname__}: there is no bucket b: check it\n"
-        assert user_error_within(RuntimeError(text)) == "there is no bucket b: check it"
+        assert find_user_error(RuntimeError(text)) == "there is no bucket b: check it"
     full = RuntimeError("Traceback...\nOSError: [Errno 28] Error writing bytes. No space left on device\n")
-    assert "a disk is full" in str(user_error_within(full))
-    assert user_error_within(RuntimeError("IndexError: list index out of range")) is None
+    assert "a disk is full" in str(find_user_error(full))
+    assert find_user_error(RuntimeError("IndexError: list index out of range")) is None

@@ -1,4 +1,4 @@
-"""Held-out pairs: what can't be used is said before the training, and what is lost during it is counted."""
+"""Held-out pairs: unusable ones are named before the training, and those lost during it are counted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from diffuir_platform.train.validation import held_out, validate
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    """Three pairs of rain, each a dark photo and its bright twin."""
+    """Folder with three pairs of rain: a dark photo and its bright counterpart."""
     for side, brightness in (("degraded", 90), ("clean", 180)):
         (tmp_path / "pairs" / side).mkdir(parents=True)
         for seed in range(3):

@@ -1,5 +1,5 @@
-from .choosing import LAYOUTS, describe_layouts, find_layout, with_names
 from .layout import ANY_TASK, INDEX_TASKS, UDC, Layout, Part, key_of
+from .registry import LAYOUTS, describe_layouts, find_layout, with_names
 
 __all__ = [
     "ANY_TASK",

@@ -1,8 +1,8 @@
-"""Motion blur."""
+"""Layouts of motion blur."""
 
 from __future__ import annotations
 
-from .layout import Layout, Part, folders
+from .layout import Layout, Part, paired_folders
 
 DEBLUR_TESTS = ("GoPro", "HIDE", "RealBlur_J", "RealBlur_R")
 
@@ -24,8 +24,8 @@ GOPRO = Layout("gopro", "GoPro (GOPRO_Large), its folders blur/", _gopro("GoPro"
 GOPRO_GAMMA = Layout("gopro-gamma", "GoPro, its folders blur_gamma/", _gopro("GoPro-gamma", "blur_gamma"))
 
 
-def last_name(key: str) -> str:
-    """test-close-ups/7 -> 7: one folder of clean photos for several of degraded ones."""
+def last_part(key: str) -> str:
+    """Return the last part of a key, test-close-ups/7 -> 7: several degraded folders share one clean folder."""
     return key.rpartition("/")[2]
 
 
@@ -36,14 +36,14 @@ def _hide(split: str, blurred: str) -> Part:
         split=split,
         degraded=blurred,
         clean="GT/{name}",
-        twin=last_name,
+        twin=last_part,
         spare_clean=True,
     )
 
 
 HIDE = Layout(
     "hide",
-    "HIDE, whose ground truth of both splits lies in one folder",
+    "HIDE, with the ground truth of both splits in one folder",
     (_hide("train", "train/{name}"), _hide("test", "(test/)?{view=test-close-ups|test-long-shot}/{name}")),
 )
 
@@ -62,7 +62,7 @@ def _realblur(camera: str, split: str, listing: str | None) -> Part:
 
 REALBLUR = Layout(
     "realblur",
-    "RealBlur-J and -R, split by the RealBlur_J_test_list.txt and its like that lie in ROOT",
+    "RealBlur-J and -R, split by RealBlur_J_test_list.txt and the other lists in ROOT",
     tuple(
         _realblur(camera, split, f"RealBlur_{camera}_{split}_list.txt")
         for camera in "JR"
@@ -79,7 +79,10 @@ DEBLUR = Layout(
     "deblur",
     "GoPro and the four test sets of deblurring as input/ and target/ (the release of MPRNet)",
     (
-        folders("blur", "GoPro", "train", "train/(GoPro/)?", "input", "target"),
-        *(folders("blur", name, "test", f"(test/)?{name}/", "input", "target") for name in DEBLUR_TESTS),
+        paired_folders("blur", "GoPro", "train", "train/(GoPro/)?", "input", "target"),
+        *(
+            paired_folders("blur", name, "test", f"(test/)?{name}/", "input", "target")
+            for name in DEBLUR_TESTS
+        ),
     ),
 )

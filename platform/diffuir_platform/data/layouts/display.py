@@ -1,15 +1,17 @@
-"""Photos taken through a display (UDC): TOLED and POLED, as folders and as the challenge's .mat files."""
+"""Layout of photos taken through a display (UDC): TOLED and POLED, as folders and as .mat files."""
 
 from __future__ import annotations
 
-from .layout import UDC, Layout, Part, folders
+from .layout import UDC, Layout, Part, paired_folders
 
 
 def _display(name: str) -> tuple[Part, ...]:
     dataset, small = name.upper(), name.lower()
-    one = f"({dataset}|{name}|{small})"
+    spelling = f"({dataset}|{name}|{small})"
     as_folders = tuple(
-        folders(UDC, dataset, split, f"**/({one}_{split}|({split}|{split.title()})/{one})/", "LQ", "HQ")
+        paired_folders(
+            UDC, dataset, split, f"**/({spelling}_{split}|({split}|{split.title()})/{spelling})/", "LQ", "HQ"
+        )
         for split in ("train", "val", "test")
     )
     as_arrays = tuple(

@@ -1,15 +1,15 @@
-"""Low light, with ground truth and without."""
+"""Layouts of low light, with ground truth and without."""
 
 from __future__ import annotations
 
-from .layout import Layout, Part, folders
+from .layout import Layout, Part, paired_folders
 
 LOL = Layout(
     "lol",
     "LOL, our485 and eval15",
     (
-        folders("low_light", "LOL", "train", "(our485|train)/", "low", "high"),
-        folders("low_light", "LOL", "test", "(eval15|test)/", "low", "high"),
+        paired_folders("low_light", "LOL", "train", "(our485|train)/", "low", "high"),
+        paired_folders("low_light", "LOL", "test", "(eval15|test)/", "low", "high"),
     ),
 )
 

@@ -1,8 +1,8 @@
-"""Rain, snow and haze."""
+"""Layouts of rain, snow and haze."""
 
 from __future__ import annotations
 
-from .layout import Layout, Part, folders
+from .layout import Layout, Part, paired_folders
 
 RAIN_TESTS = ("Test100", "Rain100H", "Rain100L", "Test2800", "Test1200")
 
@@ -10,8 +10,13 @@ RAIN13K = Layout(
     "rain13k",
     "Rain13K and its five test sets (the release of MPRNet)",
     (
-        folders("rain", "Rain13K", "train", "(train/(Rain13K/)?|Rain13K/(train/)?)", "input", "target"),
-        *(folders("rain", name, "test", f"(**/test/)?{name}/", "input", "target") for name in RAIN_TESTS),
+        paired_folders(
+            "rain", "Rain13K", "train", "(train/(Rain13K/)?|Rain13K/(train/)?)", "input", "target"
+        ),
+        *(
+            paired_folders("rain", name, "test", f"(**/test/)?{name}/", "input", "target")
+            for name in RAIN_TESTS
+        ),
     ),
 )
 
@@ -25,10 +30,12 @@ SNOW100K = Layout(
     "snow100k",
     "Snow100K as its archives unpack: training, the test sets S, M and L, and the realistic photos",
     (
-        folders("snow", "Snow100K", "train", "**/(train|all)/", "synthetic", "gt"),
-        folders("snow", "Snow100K", "test", "**/test/", "synthetic", "gt"),
+        paired_folders("snow", "Snow100K", "train", "**/(train|all)/", "synthetic", "gt"),
+        paired_folders("snow", "Snow100K", "test", "**/test/", "synthetic", "gt"),
         *(
-            folders("snow", f"Snow100K-{size}", "test", f"(**/test/)?Snow100K-{size}/", "synthetic", "gt")
+            paired_folders(
+                "snow", f"Snow100K-{size}", "test", f"(**/test/)?Snow100K-{size}/", "synthetic", "gt"
+            )
             for size in "SML"
         ),
         Part(task="snow", dataset="Snow100K-real", split="test", degraded="**/realistic/{name}"),
@@ -37,7 +44,7 @@ SNOW100K = Layout(
 
 
 def before_underscore(key: str) -> str:
-    """0001_0.8_0.2 -> 0001: the id of the clean photo, then airlight and scattering."""
+    """Return the id of the clean photo, 0001_0.8_0.2 -> 0001: airlight and scattering follow it."""
     return key.partition("_")[0]
 
 

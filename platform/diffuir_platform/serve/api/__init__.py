@@ -1,5 +1,5 @@
 """HTTP: the routes, their description in OpenAPI, and the page."""
 
-from .routes import api
+from .routes import build_api
 
-__all__ = ["api"]
+__all__ = ["build_api"]

@@ -1,4 +1,4 @@
-"""HEAD, which load balancers probe with: answered as GET is, without the body."""
+"""HEAD requests, which load balancers probe with: the response to GET without its body."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadAsGet:
-    """An ASGI application before `app`, which need not know of HEAD."""
+    """ASGI middleware: `app` sees each HEAD request as a GET."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -15,7 +15,7 @@ class HeadAsGet:
         if scope["type"] != "http" or scope["method"] != "HEAD":
             return await self._app(scope, receive, send)
 
-        async def send_head(message: Message) -> None:
+        async def send_without_body(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-        await self._app({**scope, "method": "GET"}, receive, send_head)
+        await self._app({**scope, "method": "GET"}, receive, send_without_body)

@@ -1,4 +1,4 @@
-"""What OpenAPI says of the routes beyond what FastAPI sees of them: headers, problems, bodies."""
+"""The parts of the OpenAPI description that FastAPI cannot see in the routes: headers, problems, bodies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from ..problems import KIND_HEADER, MEDIA_TYPE, TITLES
+from ..problems import KIND_HEADER, MEDIA_TYPE, TITLES, ProblemBody
 from ..schemas import JobRequest
 
 MEDIA_TYPES = {
@@ -18,8 +18,8 @@ MEDIA_TYPES = {
 }
 PHOTO = {"type": "string", "format": "binary"}
 PHOTOS = {media_type: {"schema": PHOTO} for media_type in MEDIA_TYPES.values()}
-ANYWHERE = (400, 405, 431, 500, 503)
-"""Statuses that any request may get: for its method or its head, or where a process is missing or at fault."""
+COMMON_STATUSES = (400, 405, 431, 500, 503)
+"""Statuses that any request may get: for its method or its head, or where a process is missing or has failed."""
 
 
 def _header(description: str, kind: str = "string") -> dict[str, Any]:
@@ -27,52 +27,50 @@ def _header(description: str, kind: str = "string") -> dict[str, Any]:
 
 
 REQUEST_ID = {
-    "X-Request-ID": _header("The request's own where it has a plain one; it stands in the server's log.")
+    "X-Request-ID": _header(
+        "Id of the request, also in the server's log: the client's own, or a new one where that is missing or is "
+        "not 1 to 128 printable ASCII characters."
+    )
 }
-OF_RESTORED = {
+RESTORED_HEADERS = {
     **REQUEST_ID,
-    "Diffuir-Model": _header("The model's name."),
-    "Diffuir-Weights": _header("SHA-256 of its weights."),
+    "Diffuir-Model": _header("Name of the model."),
+    "Diffuir-Weights": _header("SHA-256 of the model's weights."),
     "Diffuir-Steps": _header("Sampling steps.", "integer"),
-    "Diffuir-Seed": _header("What the noise was drawn from, with the photo.", "integer"),
-    "Diffuir-Precision": _header("Of the arithmetic: float32 or bfloat16."),
-    "Diffuir-Tiles": _header("The tiles that it was restored in, or whole."),
-    "Diffuir-Notes": _header(
-        "What of the photo could not be kept, where there is such: phrases with ; between."
+    "Diffuir-Seed": _header(
+        "Seed that the noise was drawn from, together with the photo's content.", "integer"
     ),
-    "Server-Timing": _header("Milliseconds of upload, decode, queue, restore, hop, encode, and whole."),
+    "Diffuir-Precision": _header("Precision of the model's arithmetic, float32 or bfloat16."),
+    "Diffuir-Tiles": _header("Tiles that the photo was restored in, or whole."),
+    "Diffuir-Notes": _header(
+        "What of the photo could not be kept, separated by semicolons; missing if nothing."
+    ),
+    "Server-Timing": _header(
+        "Milliseconds of upload, decode, queue, restore, hop and encode, and of the whole."
+    ),
 }
-OF_PROBLEM = {**REQUEST_ID, KIND_HEADER: _header("The last word of the problem's type.")}
-RETRY_AFTER = {"Retry-After": _header("Seconds after which to send it again; missing: do not.", "integer")}
-OF_STATUS = {
+PROBLEM_HEADERS = {**REQUEST_ID, KIND_HEADER: _header("Last word of the problem's type.")}
+RETRY_AFTER = {
+    "Retry-After": _header(
+        "Seconds after which to send the request again; do not send it again where this is missing.",
+        "integer",
+    )
+}
+STATUS_HEADERS = {
     401: {"WWW-Authenticate": _header("Bearer.")},
-    405: {"Allow": _header("The methods that the path takes.")},
+    405: {"Allow": _header("Methods that the path supports.")},
     429: RETRY_AFTER,
     503: RETRY_AFTER,
 }
-"""Headers that problems of a status have besides."""
-BODY = {
-    MEDIA_TYPE: {
-        "schema": {
-            "type": "object",
-            "required": ["type", "title", "status", "detail", "request_id"],
-            "properties": {
-                "type": {"type": "string", "example": "urn:diffuir:busy-wait"},
-                "title": {"type": "string"},
-                "status": {"type": "integer"},
-                "detail": {"type": "string"},
-                "request_id": {"type": "string"},
-            },
-        }
-    }
-}
-RESTORED = {"description": "The restored photo", "headers": OF_RESTORED, "content": PHOTOS}
-PHOTO_WANTED = {
+"""Further headers of the problems of a status."""
+PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": ProblemBody.model_json_schema()}}
+RESTORED_RESPONSE = {"description": "The restored photo", "headers": RESTORED_HEADERS, "content": PHOTOS}
+PHOTO_BODY = {
     "requestBody": {
         "required": True,
         "content": {
             **PHOTOS,
-            # What it is, is seen from its content: curl calls it a form, whatever it is.
+            # The format is read from the content: curl labels any body as a form.
             "*/*": {"schema": PHOTO},
             "multipart/form-data": {
                 "schema": {"type": "object", "properties": {"photo": PHOTO}, "required": ["photo"]}
@@ -80,7 +78,7 @@ PHOTO_WANTED = {
         },
     }
 }
-JOB_WANTED = {
+JOB_BODY = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": JobRequest.model_json_schema()}},
@@ -88,21 +86,21 @@ JOB_WANTED = {
 }
 
 
-def answers(success: int, *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Of an operation: its success, whose body FastAPI describes, and the problems it may end in."""
-    described: dict[int | str, dict[str, Any]] = {success: {"headers": REQUEST_ID}}
-    for status in sorted({*statuses, *ANYWHERE}):
-        headers = {**OF_PROBLEM, **OF_STATUS.get(status, {})}
-        described[status] = {"description": TITLES[status], "headers": headers, "content": BODY}
-    return described
+def responses(success: int, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The responses of an operation: its success, whose body FastAPI describes, and its possible problems."""
+    found: dict[int | str, dict[str, Any]] = {success: {"headers": REQUEST_ID}}
+    for status in sorted({*statuses, *COMMON_STATUSES}):
+        headers = {**PROBLEM_HEADERS, **STATUS_HEADERS.get(status, {})}
+        found[status] = {"description": TITLES[status], "headers": headers, "content": PROBLEM_CONTENT}
+    return found
 
 
 def complete(app: FastAPI, most_steps: int) -> None:
-    """Describe `app` once it has its routes, with what only the settings tell."""
+    """Complete the description of `app`, which has all its routes, with the limits that the settings give."""
     description = app.openapi()
     operations = [operation for path in description["paths"].values() for operation in path.values()]
     for operation in operations:
-        # FastAPI's own, of what it checks: it says it of paths too, whose parts may be anything.
+        # FastAPI adds its own 422 wherever it reads parameters, even to paths, whose parts may be any text.
         if "HTTPValidationError" in str(operation["responses"].get("422")):
             del operation["responses"]["422"]
     schemas = description["components"]["schemas"]

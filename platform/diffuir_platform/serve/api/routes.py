@@ -1,6 +1,6 @@
-"""The routes: HTTP in, one call, HTTP out.
+"""The routes of the API; each makes one call of the gateway.
 
-FastAPI reads the annotations of routes, and could not find what is local to a function in postponed ones.
+Annotations are not postponed here: FastAPI evaluates those of the routes, which name variables of a function.
 """
 
 import asyncio
@@ -17,24 +17,24 @@ from fastapi.responses import Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import ValidationError
 
-from ..gateway import Answer, Gateway, check_origin, read_body
+from ..gateway import Gateway, RestoreResult, check_origin, read_body
 from ..problems import Problem
-from ..schemas import Health, JobRequest, JobShown, ModelShown, ModelsShown, Readiness, RestoreQuery
-from .error_handlers import add_handlers, sentence
+from ..schemas import Health, JobInfo, JobRequest, ModelInfo, ModelList, Readiness, RestoreQuery
+from .error_handlers import add_handlers, validation_message
 from .head_requests import HeadAsGet
-from .openapi import JOB_WANTED, MEDIA_TYPES, PHOTO_WANTED, RESTORED, answers, complete
+from .openapi import JOB_BODY, MEDIA_TYPES, PHOTO_BODY, RESTORED_RESPONSE, complete, responses
 from .page import add_page
 
 logger = logging.getLogger("ray.serve")
 
-BEARER = HTTPBearer(auto_error=False, description="An API key, where the server has any.")
-"""For the description: `Access` reads the header itself."""
-LONGEST_JOB = 2**22
-"""Bytes of the body of a job: ten thousand URIs of some length."""
+BEARER = HTTPBearer(auto_error=False, description="An API key, if the server requires one.")
+"""Only describes the header in OpenAPI: `Access` reads it."""
+MAX_JOB_BODY = 2**22
+"""Largest body of a job, bytes: ten thousand URIs of 400 characters."""
 
 
-def api(gateway: Gateway) -> FastAPI:
-    """The application in front of `gateway`."""
+def build_api(gateway: Gateway) -> FastAPI:
+    """The FastAPI application that serves `gateway`."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -44,7 +44,7 @@ def api(gateway: Gateway) -> FastAPI:
         with suppress(asyncio.CancelledError):
             await watching
 
-    # Their pages come from other servers, and this one needs none.
+    # No pages of the documentation, which would load scripts from other servers.
     app = FastAPI(
         title="DiffUIR",
         version=version("diffuir"),
@@ -56,8 +56,8 @@ def api(gateway: Gateway) -> FastAPI:
     )
     add_handlers(app)
 
-    # Not a plain function, for which FastAPI would take a thread.
-    async def allowed(
+    # Asynchronous, because FastAPI would run a plain function in a thread.
+    async def authorised(
         request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
     ) -> str:
         check_origin(request.headers, gateway.is_local)
@@ -65,35 +65,35 @@ def api(gateway: Gateway) -> FastAPI:
 
     @app.post(
         "/v1/restore",
-        dependencies=[Depends(allowed)],
+        dependencies=[Depends(authorised)],
         response_class=Response,
         responses={
-            **answers(200, 400, 401, 403, 408, 413, 415, 422, 429, 504),
-            200: RESTORED,
+            **responses(200, 400, 401, 403, 408, 413, 415, 422, 429, 504),
+            200: RESTORED_RESPONSE,
         },
-        openapi_extra=PHOTO_WANTED,
+        openapi_extra=PHOTO_BODY,
     )
     async def restore(request: Request, parameters: Annotated[RestoreQuery, Query()]) -> Response:
-        """Restore one photo: the body, or the one file of a form."""
+        """Restore one photo: the request's body, or the one file of a form."""
         began = time.perf_counter()
-        check_once(request)
-        with gateway.admission.request() as holding:
-            answer = await gateway.restore(request, parameters, holding)
+        check_repeated(request)
+        with gateway.admission.request() as memory:
+            result = await gateway.restore(request, parameters, memory)
         whole = time.perf_counter() - began
-        gateway.metrics.restored({**answer.seconds, "whole": whole}, answer.pixels)
-        return Response(answer.data, 200, headers_of(answer, whole), MEDIA_TYPES[answer.format])
+        gateway.metrics.count_restore({**result.seconds, "whole": whole}, result.pixels)
+        return Response(result.data, 200, result_headers(result, whole), MEDIA_TYPES[result.format])
 
-    @app.get("/v1/models", dependencies=[Depends(allowed)], responses=answers(200, 401, 403, 429))
-    async def models() -> ModelsShown:
+    @app.get("/v1/models", dependencies=[Depends(authorised)], responses=responses(200, 401, 403, 429))
+    async def models() -> ModelList:
         """The models that a request may name."""
         settings = gateway.settings
-        return ModelsShown(
+        return ModelList(
             models=[
-                ModelShown(
+                ModelInfo(
                     name=name,
                     variant=entry.variant,
                     parameters=entry.parameters,
-                    gflop_256=entry.cost,
+                    gflop_256=entry.gflop_256,
                     sha256=entry.sha256,
                     default=name == settings.default_model,
                 )
@@ -108,41 +108,41 @@ def api(gateway: Gateway) -> FastAPI:
     @app.post(
         "/v1/jobs",
         status_code=202,
-        responses=answers(202, 401, 403, 408, 413, 422, 429),
-        openapi_extra=JOB_WANTED,
+        responses=responses(202, 401, 403, 408, 413, 422, 429),
+        openapi_extra=JOB_BODY,
     )
-    async def submit(request: Request, key: Annotated[str, Depends(allowed)]) -> JobShown:
-        """Begin a restore of many or large photos, by their URIs."""
-        with gateway.admission.request() as holding:
-            body = await read_body(request, LONGEST_JOB, gateway.settings.upload_timeout, holding)
+    async def submit(request: Request, key: Annotated[str, Depends(authorised)]) -> JobInfo:
+        """Start a restore of many or large photos, given by their URIs."""
+        with gateway.admission.request() as memory:
+            body = await read_body(request, MAX_JOB_BODY, gateway.settings.upload_timeout, memory)
             try:
                 job = JobRequest.model_validate_json(body)
             except ValidationError as error:
-                raise Problem(422, "parameter", sentence(error.errors()[0])) from error
+                raise Problem(422, "parameter", validation_message(error.errors()[0])) from error
             return await gateway.jobs.submit(job, key)
 
-    @app.get("/v1/jobs/{job_id}", responses=answers(200, 401, 403, 404, 429))
-    async def job(job_id: str, key: Annotated[str, Depends(allowed)]) -> JobShown:
-        """How a job stands."""
+    @app.get("/v1/jobs/{job_id}", responses=responses(200, 401, 403, 404, 429))
+    async def job(job_id: str, key: Annotated[str, Depends(authorised)]) -> JobInfo:
+        """The state of a job."""
         with gateway.admission.request():
-            return await gateway.jobs.show(job_id, key)
+            return await gateway.jobs.get(job_id, key)
 
-    @app.delete("/v1/jobs/{job_id}", responses=answers(200, 401, 403, 404, 429))
-    async def cancel(job_id: str, key: Annotated[str, Depends(allowed)]) -> JobShown:
-        """Stop a job; the same one again goes on where it was."""
+    @app.delete("/v1/jobs/{job_id}", responses=responses(200, 401, 403, 404, 429))
+    async def cancel(job_id: str, key: Annotated[str, Depends(authorised)]) -> JobInfo:
+        """Stop a job; the same request sent again goes on where it stopped."""
         with gateway.admission.request():
             return await gateway.jobs.cancel(job_id, key)
 
-    @app.get("/healthz", responses=answers(200))
+    @app.get("/healthz", responses=responses(200))
     async def healthz() -> Health:
-        """Whether a tiny image comes back restored."""
+        """Restore a tiny image, to check that a model works."""
         return Health(seconds=round(await gateway.probe(), 4))
 
-    @app.get("/readyz", responses=answers(200))
+    @app.get("/readyz", responses=responses(200))
     async def readyz() -> Readiness:
-        """Whether a model has been loaded and has restored something."""
+        """Check that a model is loaded and has restored an image."""
         if not gateway.is_ready:
-            raise Problem(503, "starting", "no model is ready yet", 2)
+            raise Problem(503, "starting", "no model is ready yet: send it again", 2)
         return Readiness(models=gateway.admission.replicas)
 
     add_page(app, gateway)
@@ -151,28 +151,28 @@ def api(gateway: Gateway) -> FastAPI:
     return app
 
 
-def check_once(request: Request) -> None:
-    """Raises `Problem` 422 for a parameter that is given twice, of which one would not count."""
+def check_repeated(request: Request) -> None:
+    """Raise `Problem` 422 for a query parameter that is given twice, of which one would be ignored."""
     for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
         if times > 1:
             raise Problem(422, "parameter", f"{name[:64]}: give it once")
 
 
-def headers_of(answer: Answer, whole: float) -> dict[str, str]:
-    """What an answer says of itself."""
-    options = answer.options
-    timing = {**answer.seconds, "whole": whole}
+def result_headers(result: RestoreResult, whole: float) -> dict[str, str]:
+    """The response headers that describe how a photo was restored; whole: seconds of the request."""
+    options = result.options
+    timing = {**result.seconds, "whole": whole}
     headers = {
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
         "Diffuir-Model": options.model,
-        "Diffuir-Weights": answer.sha256,
+        "Diffuir-Weights": result.sha256,
         "Diffuir-Steps": str(options.steps),
         "Diffuir-Seed": str(options.seed),
-        "Diffuir-Precision": answer.precision,
-        "Diffuir-Tiles": answer.tiles,
+        "Diffuir-Precision": result.precision,
+        "Diffuir-Tiles": result.tiles,
         "Server-Timing": ", ".join(f"{stage};dur={took * 1000:.2f}" for stage, took in timing.items()),
     }
-    if answer.notes:
-        headers["Diffuir-Notes"] = "; ".join(answer.notes).encode("ascii", "replace").decode()
+    if result.notes:
+        headers["Diffuir-Notes"] = "; ".join(result.notes).encode("ascii", "replace").decode()
     return headers

@@ -1,7 +1,7 @@
-"""The process between clients and models: who may come in, what waits, decoding and encoding, jobs."""
+"""The process between clients and models: access, admission, decoding and encoding, jobs, metrics."""
 
-from .access import check_origin, keys_of_environment
-from .gateway import Answer, Gateway
+from .access import api_keys, check_origin
+from .gateway import Gateway, RestoreResult
 from .uploads import read_body
 
-__all__ = ["Answer", "Gateway", "check_origin", "keys_of_environment", "read_body"]
+__all__ = ["Gateway", "RestoreResult", "api_keys", "check_origin", "read_body"]

@@ -1,4 +1,4 @@
-"""Who may use the API: keys from the environment, each with its own rate."""
+"""Access to the API: keys from the environment, a rate limit for each, and the origin of requests."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ..problems import Problem
 
 KEYS, KEYS_FILE = "DIFFUIR_API_KEYS", "DIFFUIR_API_KEYS_FILE"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-SHORTEST_KEY = 16
-"""Characters of a key, so that nobody guesses one."""
+MIN_KEY = 16
+"""Shortest key that is accepted, characters, so that nobody guesses one."""
 
 
 class Access:
-    """Lets requests with a known key in; where there are no keys, everyone.
+    """Admits requests with a known key; where there are no keys, all requests.
 
-    keys: name -> key. per_minute: requests of each, None for any number.
+    keys: name -> key. per_minute: most requests of each key in a minute, None for any number.
     """
 
     def __init__(self, keys: Mapping[str, str], per_minute: int | None) -> None:
-        # Digests are of one length, and comparing them tells nothing of the keys.
+        # Digests have one length, and comparing them reveals nothing about the keys.
         self._digests = {name: _digest(key) for name, key in keys.items()}
         self._rate = None if per_minute is None else RateLimitItemPerMinute(per_minute)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
@@ -43,9 +43,8 @@ class Access:
         if self._rate is not None and not self._limiter.hit(self._rate, name):
             reset = self._limiter.get_window_stats(self._rate, name).reset_time
             seconds = max(1, math.ceil(reset - time.time()))
-            raise Problem(
-                429, "rate", f"this key has had its {self._rate.amount} requests of a minute", seconds
-            )
+            used = f"this key has used its {self._rate.amount} requests per minute"
+            raise Problem(429, "rate", f"{used}: send it again after {seconds} s", seconds)
         return name
 
     def _name(self, authorization: str) -> str:
@@ -53,17 +52,18 @@ class Access:
             return ""
         scheme, _, key = authorization.partition(" ")
         found = _digest(key.strip())
-        # All of them, so that the time taken does not tell which one it was near to.
+        # Compare with all of them, so that the time taken does not reveal which one was close.
         names = [name for name, digest in self._digests.items() if hmac.compare_digest(digest, found)]
         if scheme.lower() != "bearer" or not names:
-            raise Problem(401, "key", "send a key of this server as Authorization: Bearer KEY")
+            raise Problem(401, "key", "this server requires an API key: send Authorization: Bearer KEY")
         return names[0]
 
 
-def keys_of_environment(required: bool) -> dict[str, str]:
-    """Name -> key, from DIFFUIR_API_KEYS (NAME:KEY, with commas between) or a file of such lines.
+def api_keys(required: bool) -> dict[str, str]:
+    """Name -> key, from the environment.
 
-    Raises `UserError` for what is none, and where there are none though they are required.
+    DIFFUIR_API_KEYS holds NAME:KEY, separated by commas; DIFFUIR_API_KEYS_FILE names a file with a line for each.
+    Raises `UserError` for a malformed key, and where there are no keys although they are required.
     """
     text = os.environ.get(KEYS, "")
     if file := os.environ.get(KEYS_FILE):
@@ -74,11 +74,11 @@ def keys_of_environment(required: bool) -> dict[str, str]:
     keys = {}
     for line in filter(None, (line.strip() for line in text.replace(",", "\n").splitlines())):
         name, _, key = line.partition(":")
-        name, key = name.strip(), key.strip()  # as a header's is
-        if not name or len(key) < SHORTEST_KEY:
+        name, key = name.strip(), key.strip()  # HTTP strips header values too
+        if not name or len(key) < MIN_KEY:
             raise UserError(
-                f"an API key is written NAME:KEY with at least {SHORTEST_KEY} characters of key: mend {KEYS} or "
-                f"the file of {KEYS_FILE}"
+                f"an API key is written NAME:KEY with at least {MIN_KEY} characters of key: correct {KEYS} or the "
+                f"file of {KEYS_FILE}"
             )
         if not key.isascii() or not key.isprintable():
             raise UserError(
@@ -86,7 +86,7 @@ def keys_of_environment(required: bool) -> dict[str, str]:
                 "letters and digits"
             )
         if name in keys:
-            raise UserError(f"there are two API keys of the name {name}: give each its own")
+            raise UserError(f"there are two API keys with the name {name}: give each its own name")
         keys[name] = key
     if required and not keys:
         raise UserError(f"require_key is set and there are no API keys: set {KEYS} or {KEYS_FILE}")
@@ -94,22 +94,25 @@ def keys_of_environment(required: bool) -> dict[str, str]:
 
 
 def check_origin(headers: Mapping[str, str], local: bool = False) -> None:
-    """Raises `Problem` 403 for what another site's page sends through a visitor's browser.
+    """Raise `Problem` 403 for a request that another site's page sends through a visitor's browser.
 
-    local: whether only programs of this machine may ask. A site can have its own name lead to the loopback (DNS
-    rebinding), and then is of the same origin; but it asks by that name.
+    local: whether only programs of this machine may send requests. A site can have its own name resolve to the
+    loopback (DNS rebinding) and is of the same origin then, but its requests name that host.
     """
     origin, host = headers.get("origin"), headers.get("host")
     if origin is not None and (not host or _netloc(origin) != host):
-        raise Problem(403, "origin", "pages of other sites may not use this server")
-    if local and _host_of(host or "") not in LOOPBACK:
         raise Problem(
-            403, "origin", "this server is asked by a name of its own machine: localhost or 127.0.0.1"
+            403, "origin", "pages of other sites may not use this server: send the request from a program"
         )
+    if local and _host_of(host or "") not in LOOPBACK:
+        detail = (
+            "without API keys this server accepts requests to localhost or 127.0.0.1 only: use that address"
+        )
+        raise Problem(403, "origin", detail)
 
 
 def _netloc(url: str) -> str:
-    """Its host and port; empty for what is no URL."""
+    """The host and port of `url`; empty where it is malformed."""
     try:
         return urlsplit(url).netloc
     except ValueError:

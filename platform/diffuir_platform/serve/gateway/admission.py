@@ -1,7 +1,7 @@
-"""What a gateway takes in and what it refuses at once, by the time that it would have to wait.
+"""Admission control of a gateway: what it accepts and what it refuses at once, by the time it would have to wait.
 
 Waiting is counted in seconds of a model's work, not in requests: a large photo fills the queue as many small ones
-do. Only what this gateway sent counts, so several gateways have their share of the models each.
+do. Only the work that this gateway sent counts, so of several gateways each has its share of the models.
 """
 
 from __future__ import annotations
@@ -13,114 +13,117 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
-from .pace import Pace
+from .latency import LatencyModel
+
+Limit = Literal["open", "memory", "wait"]
+"""Limits of a gateway: open requests, memory for photos, waiting time."""
 
 
-class Refused(Exception):  # noqa: N818 - it names what happened
-    """There is no room; why is one of the reasons below, retry_after in seconds."""
+class LimitError(Exception):
+    """A limit of the gateway is reached. retry_after: whole seconds after which there may be room, at least 1."""
 
-    def __init__(self, why: str, retry_after: float) -> None:
-        super().__init__(why)
-        self.why = why
+    def __init__(self, limit: Limit, retry_after: float) -> None:
+        super().__init__(limit)
+        self.limit = limit
         self.retry_after = max(1, math.ceil(retry_after))
-
-
-OPEN, MEMORY, WAIT = "open", "memory", "wait"
 
 
 @dataclass(eq=False)
 class Ticket:
-    """One photo's place: `seconds` of work that it is thought to be, begun at `begun` or not yet.
+    """The place of one photo in the queue.
 
-    left: nobody waits for it any more, but a model is on it and can't be stopped.
+    seconds: its expected work. begun: when a model began with it, None where none has. abandoned: nobody waits for
+    it any more, but a model is working on it and cannot be stopped.
     """
 
     seconds: float
     begun: float | None = None
-    left: bool = False
+    abandoned: bool = False
 
 
 class Admission:
-    """Room for `max_open` requests, `held_bytes` of what they hold, and `max_wait` seconds of waiting.
+    """Room for `max_open` requests, `held_bytes` of the data they hold, and `max_wait` seconds of waiting.
 
-    replicas: how many models share the work; kept up by whoever knows.
+    `replicas`, the number of models that share the work, is kept up to date by the gateway.
     """
 
     def __init__(
         self, max_open: int, held_bytes: int, max_wait: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._max_open = max_open
-        self._held_bytes = held_bytes
+        self._max_held = held_bytes
         self._max_wait = max_wait
         self._clock = clock
         self._held = 0
         self._open = 0
         self._tickets: dict[Ticket, None] = {}
-        self._paces: dict[str, Pace] = {}
+        self._latencies: dict[str, LatencyModel] = {}
         self.replicas: float = 1.0
 
     @contextmanager
-    def request(self) -> Iterator[Holding]:
-        """A place for one request, and what it holds; raises `Refused` where too many are open."""
+    def request(self) -> Iterator[Reservation]:
+        """A place for one request, with its reservation of memory; raises `LimitError` where too many are open."""
         if self._open >= self._max_open:
-            raise Refused(OPEN, max(self.wait(), 1.0))
+            raise LimitError("open", max(self.wait(), 1.0))
         self._open += 1
-        holding = Holding(self)
+        memory = Reservation(self)
         try:
-            yield holding
+            yield memory
         finally:
             self._open -= 1
-            self._held -= holding.bytes
+            self._held -= memory.bytes
 
-    def hold(self, holding: Holding, more: int) -> None:
-        if self._held + more > self._held_bytes:
-            raise Refused(MEMORY, max(self.wait(), 1.0))
+    def reserve(self, memory: Reservation, more: int) -> None:
+        """Add `more` bytes to a request's reservation; raises `LimitError` where the memory is full."""
+        if self._held + more > self._max_held:
+            raise LimitError("memory", max(self.wait(), 1.0))
         self._held += more
-        holding.bytes += more
+        memory.bytes += more
 
     @contextmanager
     def work(self, model: str, units: float) -> Iterator[Ticket]:
-        """A place in the queue for `units` (pixels x steps) of a model; `Refused` where it would wait too long.
+        """A place in the queue for `units` of work of a model; raises `LimitError` where it would wait too long.
 
-        One that is cancelled once a model has begun keeps its place until the model must be through with it.
+        A photo that is cancelled after a model has begun with it keeps its place until the model must be done.
         """
         wait = self.wait()
         if wait > self._max_wait:
-            raise Refused(WAIT, wait - self._max_wait)
+            raise LimitError("wait", wait - self._max_wait)
         ticket = Ticket(self.expected(model, units))
         self._tickets[ticket] = None
         self._begin_first(self._clock())
         try:
             yield ticket
         except asyncio.CancelledError:
-            ticket.left = ticket.begun is not None
+            ticket.abandoned = ticket.begun is not None
             raise
         finally:
-            if not ticket.left:
+            if not ticket.abandoned:
                 del self._tickets[ticket]
                 self._begin_first(self._clock())
 
     def expected(self, model: str, units: float) -> float:
-        """Seconds that a model is thought to take for that; 0 where nothing is known yet."""
-        return self._paces[model].expected(units) if model in self._paces else 0.0
+        """Seconds that a model is expected to take for `units` of work; 0 before the first measurement."""
+        return self._latencies[model].predict(units) if model in self._latencies else 0.0
 
-    def knows(self, model: str) -> bool:
-        """Whether it has been told what a model takes."""
-        return model in self._paces
+    def is_measured(self, model: str) -> bool:
+        """Whether there is any measurement of a model."""
+        return model in self._latencies
 
-    def has_seen(self, model: str, units: float) -> bool:
-        """Whether what it takes for so much is more than a guess from far less."""
-        return model in self._paces and self._paces[model].reaches(units)
+    def is_measured_near(self, model: str, units: float) -> bool:
+        """Whether a model was measured with about so much work; otherwise `expected` is a guess from far less."""
+        return model in self._latencies and self._latencies[model].covers(units)
 
     def learn(self, model: str, units: float, seconds: float) -> None:
-        """A model took `seconds` for `units`."""
-        self._paces.setdefault(model, Pace()).learn(units, seconds)
+        """Take in a measurement: a model took `seconds` for `units` of work."""
+        self._latencies.setdefault(model, LatencyModel()).learn(units, seconds)
 
     def wait(self) -> float:
-        """Seconds after which a model would begin with what comes now."""
+        """Seconds after which a model would begin with a photo that came now."""
         now = self._clock()
-        self._forget(now)
+        self._drop_finished(now)
         if len(self._tickets) < self.replicas:
             return 0.0
         left = sum(
@@ -131,23 +134,23 @@ class Admission:
 
     @property
     def open(self) -> int:
-        """Requests at present."""
+        """Number of open requests."""
         return self._open
 
     @property
     def queued(self) -> int:
-        """Photos that a model has or is to have."""
+        """Number of photos that a model works on or that wait for one."""
         return len(self._tickets)
 
     def _begin_first(self, now: float) -> None:
-        """The first so many are with a model by now, each from when it became one of them."""
+        """Mark the first photos, as many as there are models, as begun, each when it became one of them."""
         for ticket in itertools.islice(self._tickets, max(1, round(self.replicas))):
             if ticket.begun is None:
                 ticket.begun = now
 
-    def _forget(self, now: float) -> None:
-        """Those that were left and that a model must be through with: what stood behind them has begun since."""
-        for ticket in [ticket for ticket in self._tickets if ticket.left]:
+    def _drop_finished(self, now: float) -> None:
+        """Drop abandoned photos that a model must be done with; those behind them have begun since."""
+        for ticket in [ticket for ticket in self._tickets if ticket.abandoned]:
             assert ticket.begun is not None
             end = ticket.begun + ticket.seconds
             if end <= now:
@@ -155,13 +158,13 @@ class Admission:
                 self._begin_first(end)
 
 
-class Holding:
-    """What one request holds of the gateway's memory."""
+class Reservation:
+    """The part of a gateway's memory that one request has reserved, until the request ends."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self.bytes = 0
 
     def add(self, more: int) -> None:
-        """It holds so many bytes more until it ends; raises `Refused` where there is no room."""
-        self._admission.hold(self, more)
+        """Reserve `more` bytes; raises `LimitError` where the memory is full."""
+        self._admission.reserve(self, more)

@@ -1,5 +1,5 @@
-"""The processes that restore. What others know of them is light: no torch, which gateways do not load."""
+"""The processes that hold the models. This room's door is light: gateways import it and load no torch."""
 
-from .interface import MODEL, Options, Restored, RestoreFailedError, units
+from .interface import MODEL, ModelOptions, Restored, RestoreFailedError, work_units
 
-__all__ = ["MODEL", "Options", "RestoreFailedError", "Restored", "units"]
+__all__ = ["MODEL", "ModelOptions", "RestoreFailedError", "Restored", "work_units"]

@@ -1,7 +1,8 @@
-"""Photos that wait for one model, handed to it together where it takes several of a size at once.
+"""Photos that wait for one model, given to it together where it takes several of a size at once.
 
-`ray.serve.batch` hands over whatever came next to each other. A model runs photos of one padded size and one set
-of options together, and others would only wait for them; and one whose client has gone away leaves the queue.
+`ray.serve.batch` makes batches of whatever came one after the other. A model runs photos of one padded size and
+one set of options together, and others would only wait for them; and a photo whose client has gone leaves this
+queue.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Turn(Generic[Result]):
-    """What came of an item.
+class BatchedResult(Generic[Result]):
+    """The result of one item.
 
-    queued, took: seconds that it waited, and its share of its batch's time. batch: items in that.
+    queued: seconds in the queue. took: the item's share of its batch's seconds. batch: items in the batch.
     """
 
     result: Result
@@ -30,93 +31,93 @@ class Turn(Generic[Result]):
 
 
 @dataclass(eq=False)
-class _Waiting(Generic[Item, Result]):
+class _QueuedItem(Generic[Item, Result]):
     kind: Hashable
     item: Item
     most: int
     since: float
-    turn: asyncio.Future[Turn[Result]]
+    future: asyncio.Future[BatchedResult[Result]]
 
 
 class Batcher(Generic[Item, Result]):
-    """Runs `run` on batches of items of one kind, one batch at a time, the longest waiting first.
+    """Runs `run` on batches of items of one kind, one batch at a time, with the longest waiting item first.
 
     run: gives a result for each item, in order. wait: seconds that an item waits for others of its kind, unless
-    the batch before had but one and nobody came meanwhile: then there is nobody to wait for.
+    the batch before had only one item and none came meanwhile, when there is nothing to wait for.
     """
 
     def __init__(self, run: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], wait: float) -> None:
         self._run = run
         self._wait = wait
-        self._waiting: list[_Waiting[Item, Result]] = []
-        self._came = asyncio.Event()
-        self._has_company = True
+        self._queue: list[_QueuedItem[Item, Result]] = []
+        self._arrived = asyncio.Event()
+        self._expects_others = True
         self._loop: asyncio.Task[None] | None = None
 
-    async def __call__(self, kind: Hashable, item: Item, most: int) -> Turn[Result]:
+    async def __call__(self, kind: Hashable, item: Item, most: int) -> BatchedResult[Result]:
         """The result of `item`, which may share a batch with up to `most` - 1 others of its kind."""
         if self._loop is None:
-            self._loop = asyncio.create_task(self._serve())
-        waiting = _Waiting[Item, Result](
+            self._loop = asyncio.create_task(self._run_batches())
+        queued = _QueuedItem[Item, Result](
             kind, item, most, time.perf_counter(), asyncio.get_running_loop().create_future()
         )
-        self._waiting.append(waiting)
-        self._came.set()
+        self._queue.append(queued)
+        self._arrived.set()
         try:
-            return await waiting.turn
+            return await queued.future
         finally:
-            if waiting in self._waiting:  # cancelled before its turn
-                self._waiting.remove(waiting)
+            if queued in self._queue:  # cancelled before its turn
+                self._queue.remove(queued)
 
-    async def _serve(self) -> None:
+    async def _run_batches(self) -> None:
         while True:
-            while not self._waiting:
-                self._came.clear()
-                await self._came.wait()
-            await self._others()
-            batch = self._next()
+            while not self._queue:
+                self._arrived.clear()
+                await self._arrived.wait()
+            await self._wait_for_others()
+            batch = self._next_batch()
             if batch:
-                await self._serve_batch(batch)
-                self._has_company = len(batch) > 1 or bool(self._waiting)
+                await self._run_batch(batch)
+                self._expects_others = len(batch) > 1 or bool(self._queue)
 
-    async def _others(self) -> None:
-        """Until the first has enough of its kind beside it, or has waited long enough."""
-        while self._waiting and self._has_company:
-            first = self._waiting[0]
+    async def _wait_for_others(self) -> None:
+        """Wait until the first item has a full batch of its kind, or has waited long enough."""
+        while self._queue and self._expects_others:
+            first = self._queue[0]
             left = first.since + self._wait - time.perf_counter()
-            if left <= 0 or self._of_kind(first) >= first.most:
+            if left <= 0 or self._count(first.kind) >= first.most:
                 return
-            self._came.clear()
+            self._arrived.clear()
             try:
-                await asyncio.wait_for(self._came.wait(), left)
+                await asyncio.wait_for(self._arrived.wait(), left)
             except TimeoutError:
                 return
 
-    def _of_kind(self, first: _Waiting[Item, Result]) -> int:
-        return sum(waiting.kind == first.kind for waiting in self._waiting)
+    def _count(self, kind: Hashable) -> int:
+        return sum(queued.kind == kind for queued in self._queue)
 
-    def _next(self) -> list[_Waiting[Item, Result]]:
-        if not self._waiting:
+    def _next_batch(self) -> list[_QueuedItem[Item, Result]]:
+        if not self._queue:
             return []
-        first = self._waiting[0]
-        batch = [waiting for waiting in self._waiting if waiting.kind == first.kind][: first.most]
-        self._waiting = [waiting for waiting in self._waiting if waiting not in batch]
+        first = self._queue[0]
+        batch = [queued for queued in self._queue if queued.kind == first.kind][: first.most]
+        self._queue = [queued for queued in self._queue if queued not in batch]
         return batch
 
-    async def _serve_batch(self, batch: list[_Waiting[Item, Result]]) -> None:
+    async def _run_batch(self, batch: list[_QueuedItem[Item, Result]]) -> None:
         began = time.perf_counter()
         try:
-            results = await self._run([waiting.item for waiting in batch])
+            results = await self._run([queued.item for queued in batch])
             took = (time.perf_counter() - began) / len(batch)
-            turns = [
-                (waiting.turn, Turn(result, began - waiting.since, took, len(batch)))
-                for waiting, result in zip(batch, results, strict=True)
+            done = [
+                (queued.future, BatchedResult(result, began - queued.since, took, len(batch)))
+                for queued, result in zip(batch, results, strict=True)
             ]
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who wait for it
-            for waiting in batch:
-                if not waiting.turn.done():
-                    waiting.turn.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait for the batch get it
+            for queued in batch:
+                if not queued.future.done():
+                    queued.future.set_exception(error)
             return
-        for future, turn in turns:
+        for future, result in done:
             if not future.done():
-                future.set_result(turn)
+                future.set_result(result)

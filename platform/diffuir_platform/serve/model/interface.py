@@ -1,6 +1,6 @@
-"""What a gateway asks of a model, and what comes back.
+"""What a gateway sends to a model, and what comes back.
 
-Apart from both, so that gateways, which only read and write photos, do not load torch.
+In a module of its own, so that gateways, which only decode and encode photos, do not load torch.
 """
 
 from __future__ import annotations
@@ -10,21 +10,20 @@ from dataclasses import dataclass
 from diffuir_core.imaging import Pixels
 
 MODEL = "Model"
-"""The deployment that restores."""
-
+"""Name of the deployment of the model replicas."""
 
 BASE_PIXELS = 64 * 64
-"""What a photo of no pixels would count as: a model has to be called for it, however small it is."""
+"""Pixels added to those of every photo: a call of the model costs time, however small the photo is."""
 
 
-def units(height: int, width: int, steps: int) -> float:
-    """Of work that a photo is: pixels x steps."""
+def work_units(height: int, width: int, steps: int) -> float:
+    """The work of restoring one photo, pixels x steps."""
     return float((height * width + BASE_PIXELS) * steps)
 
 
 @dataclass(frozen=True)
-class Options:
-    """Of one photo's restore; the names of the command line."""
+class ModelOptions:
+    """Options of one photo's restore, with the names of the command line."""
 
     model: str
     steps: int
@@ -34,16 +33,16 @@ class Options:
 
     @property
     def model_id(self) -> str:
-        """What Serve knows their restorer by, where it is not the first one."""
+        """Id under which Ray Serve multiplexes the restorer, where it is not the default one."""
         return f"{self.model}:{self.steps}"
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A restored photo, uint8 (H, W, 3), and how it came about.
+    """A restored photo, and how it was restored.
 
-    tiles: it was restored in, None: whole. queued, took: seconds of waiting in the model's process, and of its own
-    time. batch: photos that went through together.
+    pixels: uint8 (H, W, 3) RGB. tiles: the tiling, None where the photo was restored whole. queued: seconds in the
+    replica's queue. took: the photo's share of its batch's seconds in the model. batch: photos in the batch.
     """
 
     pixels: Pixels
@@ -55,4 +54,4 @@ class Restored:
 
 
 class RestoreFailedError(Exception):
-    """The model failed on this photo; one sentence."""
+    """The model failed on this photo; the message is one sentence."""

@@ -1,4 +1,4 @@
-"""The process that holds the models: photos in, restored photos out, batched; a Ray Serve deployment."""
+"""The process that holds the models and restores photos in batches; a Ray Serve deployment."""
 
 from __future__ import annotations
 
@@ -24,35 +24,38 @@ from ...inference import RestoresPixels, fetch_weights, restore_each
 from ..catalogue import Catalogue
 from ..settings import ServeSettings
 from .batching import Batcher
-from .interface import Options, Restored, RestoreFailedError, units
+from .interface import ModelOptions, Restored, RestoreFailedError, work_units
 
 WARM_UP_SIDE = 256
-"""Pixels of the image that a model restores before it is said to be ready, which also tells its pace."""
+"""Side of the image that a model restores before it counts as ready, pixels; also its first measurement of
+latency."""
 PROBE_SIDE = 16
+"""Side of the image that `/healthz` has restored, pixels."""
 
 
 class ServedRestorer(RestoresPixels, Protocol):
     """The part of `diffuir_core.Restorer` that is used here."""
 
-    def together(self, height: int, width: int) -> int:
-        """How many images of that size it takes at once."""
+    def batch_size(self, height: int, width: int) -> int:
+        """Number of images of that size that it takes at once."""
 
-    def having(self, *, seed: int, strength: float, equalise: bool) -> ServedRestorer:
-        """One that shares its network and has other settings."""
-
-
-Make = Callable[[ServeSettings, Path | None, int], ServedRestorer]
-"""Makes a restorer of the settings, a weights file or None for those that ship, and a number of steps."""
+    def with_settings(self, *, seed: int, strength: float, equalise: bool) -> ServedRestorer:
+        """A restorer with other settings that shares this one's network."""
 
 
-class Model:
-    """Restores photos with the models of `catalogue`, as many of which it holds as there is memory for.
+MakeRestorer = Callable[[ServeSettings, Path | None, int], ServedRestorer]
+"""Makes a restorer from the settings, a weights file (None for the shipped weights), and a number of steps."""
 
-    threads: of the arithmetic; None leaves them to Ray, which gives as many as the CPUs it counts.
+
+class ModelReplica:
+    """Restores photos with the models of `catalogue`, and keeps as many of them loaded as `models_memory` allows.
+
+    make: makes the restorers; None for those of diffuir_core. threads: threads of the arithmetic; None leaves them
+    to Ray, which gives as many as the replica's logical CPUs.
     """
 
     def __init__(
-        self, settings: ServeSettings, catalogue: Catalogue, make: Make | None, threads: int | None
+        self, settings: ServeSettings, catalogue: Catalogue, make: MakeRestorer | None, threads: int | None
     ) -> None:
         import torch
 
@@ -60,109 +63,112 @@ class Model:
             torch.set_num_threads(threads)
         self._settings = settings
         self._catalogue = catalogue
-        self._make = make or restorer_of
+        self._make = make or make_restorer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="diffuir-model")
         self._files = tempfile.TemporaryDirectory(prefix="diffuir-")
         self._known_files: dict[str, Path | None] = {}
         self._batcher = _batcher(self._thread, settings.batch_wait)
-        # One at a time: a load whose client has gone cannot be stopped, only not begun.
+        # One load at a time: a load whose client has gone cannot be stopped, but it need not begin.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="diffuir-load")
         self._unfinished = 0.0
-        """Seconds of work that it has and that waits for it."""
+        """Expected seconds of the work that is under way or queued."""
         self._waiting = 0
-        self._paces: dict[str, float] = {}
-        """Model -> seconds that a unit of work took last."""
+        """Photos under way or queued."""
+        self._seconds_per_unit: dict[str, float] = {}
+        """Model -> seconds of its last unit of work."""
 
         async def load(model_id: str) -> ServedRestorer:
             return await self._load(model_id)
 
-        # Serve puts the longest unused out, and sends a photo where its model is already.
-        self._others = serve.multiplexed(max_num_models_per_replica=max(1, catalogue.at_once - 1))(load)
+        # Serve unloads the least recently used, and sends a photo to a replica that has its model loaded.
+        self._others = serve.multiplexed(max_num_models_per_replica=max(1, catalogue.models_in_memory - 1))(
+            load
+        )
         self._batches = metrics.Histogram(
             "diffuir_serve_batch_size",
-            description="Photos that went through a model together.",
+            description="Photos per batch.",
             boundaries=[1, 2, 4, 8, 16, 32, 64],
         )
-        self._first = self._prepared(settings.default_model, settings.steps)
+        self._default = self._load_warm(settings.default_model, settings.steps)
 
-    async def restore(self, pixels: Pixels, options: Options) -> Restored:
-        """One photo, uint8 (H, W, 3); raises `RestoreFailedError`."""
-        is_first = (options.model, options.steps) == (self._settings.default_model, self._settings.steps)
-        restorer = self._first if is_first else await self._others(options.model_id)
+    async def restore(self, pixels: Pixels, options: ModelOptions) -> Restored:
+        """Restore one photo, uint8 (H, W, 3) RGB; raises `RestoreFailedError`."""
+        is_default = (options.model, options.steps) == (self._settings.default_model, self._settings.steps)
+        restorer = self._default if is_default else await self._others(options.model_id)
         height, width = pixels.shape[:2]
         size = padded_size(height, width)
         item = (
-            restorer.having(seed=options.seed, strength=options.strength, equalise=options.equalise),
+            restorer.with_settings(seed=options.seed, strength=options.strength, equalise=options.equalise),
             pixels,
         )
-        work = units(height, width, options.steps)
-        seconds = work * self._paces.get(options.model, 0.0)
+        work = work_units(height, width, options.steps)
+        seconds = work * self._seconds_per_unit.get(options.model, 0.0)
         self._unfinished += seconds
         self._waiting += 1
         try:
-            turn = await self._batcher((options, size), item, restorer.together(height, width))
+            batched = await self._batcher((options, size), item, restorer.batch_size(height, width))
         finally:
             self._unfinished -= seconds
             self._waiting -= 1
-        self._batches.observe(turn.batch)
-        self._paces[options.model] = turn.took / work
-        if isinstance(turn.result, str):
-            raise RestoreFailedError(turn.result)
-        tiling = turn.result.tiling
+        self._batches.observe(batched.batch)
+        self._seconds_per_unit[options.model] = batched.took / work
+        if isinstance(batched.result, str):
+            raise RestoreFailedError(batched.result)
+        tiling = batched.result.tiling
         return Restored(
-            pixels=turn.result.pixels,
+            pixels=batched.result.pixels,
             tiles=None if tiling is None else str(tiling),
             precision=restorer.precision,
-            queued=turn.queued,
-            took=turn.took,
-            batch=turn.batch,
+            queued=batched.queued,
+            took=batched.took,
+            batch=batched.batch,
         )
 
     async def probe(self) -> float:
-        """Restore a tiny image, and return the seconds that the whole took."""
+        """Restore a tiny image and return the seconds that this took, waiting included."""
         began = time.perf_counter()
-        options = Options(self._settings.default_model, self._settings.steps, 0, 1.0, False)
+        options = ModelOptions(self._settings.default_model, self._settings.steps, 0, 1.0, False)
         await self.restore(np.zeros((PROBE_SIDE, PROBE_SIDE, 3), dtype=np.uint8), options)
         return time.perf_counter() - began
 
     async def warm_up(self) -> tuple[float, float]:
-        """The work of the default model's warm-up, and the seconds that it takes."""
-        work = units(WARM_UP_SIDE, WARM_UP_SIDE, self._settings.steps)
-        return work, work * self._paces[self._settings.default_model]
+        """(units of work, seconds) of the default model's warm-up."""
+        work = work_units(WARM_UP_SIDE, WARM_UP_SIDE, self._settings.steps)
+        return work, work * self._seconds_per_unit[self._settings.default_model]
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Serve asks for this and hands it to `scaling.by_work`."""
+        """Backlog in units of `target_wait`, and whether the replica is busy; Serve gives both to `scaling`."""
         return {
-            "load": self._unfinished / self._settings.wait_to_scale,
+            "load": self._unfinished / self._settings.target_backlog,
             "busy": float(self._waiting > 0),
         }
 
     async def _load(self, model_id: str) -> ServedRestorer:
-        """Serve's wrapper keeps what this returns."""
+        """Load a restorer by its `ModelOptions.model_id`; Serve's wrapper keeps it."""
         name, _, steps = model_id.rpartition(":")
-        # Not in the model's own thread: those who use another one go on meanwhile.
+        # Not in the thread of the arithmetic, where photos for other models go on meanwhile.
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._loader, self._prepared, name, int(steps))
+        return await loop.run_in_executor(self._loader, self._load_warm, name, int(steps))
 
-    def _prepared(self, name: str, steps: int) -> ServedRestorer:
-        """A restorer that has restored already, so that the first photo finds it at its speed."""
+    def _load_warm(self, name: str, steps: int) -> ServedRestorer:
+        """Load a restorer and have it restore an image, so that the first photo finds it at full speed."""
         restorer = self._make(self._settings, self._file_of(name), steps)
         image = np.zeros((WARM_UP_SIDE, WARM_UP_SIDE, 3), dtype=np.uint8)
-        together = restorer.together(*image.shape[:2])
+        count = restorer.batch_size(*image.shape[:2])
         for _ in range(2):
             began = time.perf_counter()
-            restorer.restorations([image] * together)
-            took = (time.perf_counter() - began) / together
-        self._paces.setdefault(name, took / units(*image.shape[:2], steps))
+            restorer.restorations([image] * count)
+            took = (time.perf_counter() - began) / count
+        self._seconds_per_unit.setdefault(name, took / work_units(*image.shape[:2], steps))
         return restorer
 
     def _file_of(self, name: str) -> Path | None:
-        """The model's weights, fetched once, whatever numbers of steps are asked for; None for those that ship."""
+        """The file of the model's weights, fetched once for all numbers of steps; None for the shipped weights."""
         if name not in self._known_files:
             weights = fetch_weights(self._catalogue[name].uri)
             if weights.sha256 != self._catalogue[name].sha256:
                 raise UserError(
-                    f"the weights of {name} are not those that this endpoint was started with: start it anew"
+                    f"the weights of {name} have changed since this endpoint was started: restart it"
                 )
             file = Path(self._files.name) / f"{len(self._known_files)}-{weights.name}"
             if weights.data is not None:
@@ -171,8 +177,8 @@ class Model:
         return self._known_files[name]
 
 
-def restorer_of(settings: ServeSettings, weights: Path | None, steps: int) -> ServedRestorer:
-    """The restorer that the settings describe."""
+def make_restorer(settings: ServeSettings, weights: Path | None, steps: int) -> ServedRestorer:
+    """Make diffuir_core's restorer as the settings describe it."""
     from diffuir_core import Restorer
 
     return Restorer(weights, device=settings.device, precision=settings.precision, steps=steps)
@@ -180,7 +186,7 @@ def restorer_of(settings: ServeSettings, weights: Path | None, steps: int) -> Se
 
 def _batcher(thread: ThreadPoolExecutor, wait: float) -> Any:
     async def run(items: Sequence[tuple[ServedRestorer, Pixels]]) -> list[Restoration | str]:
-        # All of one kind, so of one restorer with one set of options.
+        # All items of a batch are of one kind: they have the same options, and so the same restorer.
         restorer = items[0][0]
         images = [pixels for _, pixels in items]
         return await asyncio.get_running_loop().run_in_executor(

@@ -1,8 +1,8 @@
-"""How many processes with models there should be.
+"""Autoscaling policy: how many model replicas there should be.
 
-Ray Serve's controller calls this. It counts work, which `Model.record_autoscaling_stats` tells in units of what
-may stand before one process, and not requests, of which one may be a hundred times as large as another; and how
-much of the time the processes are busy, so that none is ended that the others would miss.
+Ray Serve's controller calls it. It counts work, which `ModelReplica.record_autoscaling_stats` reports in units of
+the target backlog of one replica, and not requests, of which one may be a hundred times as large as another; and
+how much of the time the replicas are busy, so that none is ended that the others would miss.
 """
 
 from __future__ import annotations
@@ -10,29 +10,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ray.serve.context import _get_global_client
-
 FULL = 0.8
-"""Share of the time that a process is busy at which it has enough to do."""
+"""Share of the time that a replica is busy at which it counts as fully used."""
 
 
-def by_work(context: Any) -> tuple[float, dict[str, Any]]:
-    """A process for each unit of work there is; Serve itself applies bounds and delays, and starts the first."""
-    told = context.aggregated_metrics or {}
-    if not told.get("load"):
-        return context.target_num_replicas, {}
-    wanted = max(sum(told["load"].values()), sum(told["busy"].values()) / FULL)
-    # More processes than requests would have nothing to do.
-    return math.ceil(min(wanted, context.total_num_requests)), {}
+def replicas_for_work(context: Any) -> tuple[float, dict[str, Any]]:
+    """One replica for each unit of work; Serve itself applies bounds and delays, and starts the first replica.
 
-
-def running_processes(application: str) -> dict[str, int]:
-    """How many processes of each deployment run.
-
-    What `serve.status()` reads too, which then pickles classes for 90 ms: a tenth of a gateway, each second.
+    context: Serve's `AutoscalingContext`. Returns the number of replicas and no state.
     """
-    details = _get_global_client().get_serve_details()
-    return {
-        name: sum(replica["state"] == "RUNNING" for replica in deployment["replicas"])
-        for name, deployment in details["applications"][application]["deployments"].items()
-    }
+    reported = context.aggregated_metrics or {}
+    if not reported.get("load"):
+        return context.target_num_replicas, {}
+    wanted = max(sum(reported["load"].values()), sum(reported["busy"].values()) / FULL)
+    # More replicas than requests would have nothing to do.
+    return math.ceil(min(wanted, context.total_num_requests)), {}

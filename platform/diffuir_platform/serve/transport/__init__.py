@@ -1,6 +1,6 @@
-"""What stands before and around Ray Serve's own HTTP server: bounds, headers, small bodies, the access log."""
+"""Middleware around Ray Serve's HTTP server: size limits, headers, small bodies, the access log."""
 
-from .access_log import logged
-from .small_bodies import Unpacked
+from .access_log import with_access_log
+from .small_bodies import BodyFromScope
 
-__all__ = ["Unpacked", "logged"]
+__all__ = ["BodyFromScope", "with_access_log"]

@@ -1,6 +1,6 @@
-"""One line of the log for each answer: what was asked, what came of it, and how long that took.
+"""One log line for each response: method, path, status, kind of problem, and duration.
 
-Serve's own lines name the route by which they found the application, which is the same for all of them.
+Ray Serve's own access log names the route of the application, which is the same for all requests.
 """
 
 from __future__ import annotations
@@ -18,43 +18,47 @@ from ..problems import KIND_HEADER
 
 logger = logging.getLogger("ray.serve")
 
-LONGEST_PATH = 200
-GONE = 499
-"""nginx's word for a client that did not wait."""
+MAX_PATH = 200
+"""Longest path in a line, characters; the rest is cut off."""
+CLIENT_CLOSED_REQUEST = 499
+"""Status in the log, as nginx has it, of a request whose client did not wait."""
 
 
-def logged(app: ASGIApp) -> ASGIApp:
-    """`app`, each of whose answers has its line."""
+def with_access_log(app: ASGIApp) -> ASGIApp:
+    """`app`, with a log line for each of its responses."""
 
-    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+    async def logged(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await app(scope, receive, send)
         began = time.perf_counter()
-        status, kind = GONE, None
+        status, kind = CLIENT_CLOSED_REQUEST, None
 
-        async def send_noted(message: Message) -> None:
+        async def send_observed(message: Message) -> None:
             nonlocal status, kind
             if message["type"] == "http.response.start":
                 status, kind = message["status"], Headers(raw=message["headers"]).get(KIND_HEADER)
             await send(message)
 
         try:
-            await app(scope, receive, send_noted)
+            await app(scope, receive, send_observed)
         except Exception:
             status = 500
             raise
         finally:
-            log_answer(scope, status, kind, began)
+            log_response(scope, status, kind, began)
 
-    return answered
+    return logged
 
 
-def log_answer(scope: Mapping[str, Any], status: int, kind: str | None, began: float) -> None:
-    """Write the line; began: of `time.perf_counter`. What stands in a query is the client's own and left out."""
-    method, path = scope.get("method", "-"), quote(scope.get("path", "-")[:LONGEST_PATH], errors="replace")
+def log_response(scope: Mapping[str, Any], status: int, kind: str | None, began: float) -> None:
+    """Write the line of one response, without the query, which may hold secrets.
+
+    began: `time.perf_counter` when the request came.
+    """
+    method, path = scope.get("method", "-"), quote(scope.get("path", "-")[:MAX_PATH], errors="replace")
     ms = round((time.perf_counter() - began) * 1000, 1)
-    what = {"method": method, "path": path, "status": status, "kind": kind, "ms": ms}
-    # Where it is missing, Serve's own filter adds the one that it made.
+    fields = {"method": method, "path": path, "status": status, "kind": kind, "ms": ms}
+    # Without one, Serve's own log filter adds the id that it made.
     if request_id := dict(scope["headers"]).get(b"x-request-id"):
-        what["request_id"] = request_id.decode("latin-1")
-    logger.info(" ".join([method, path, str(status), *([kind] if kind else []), f"{ms} ms"]), extra=what)
+        fields["request_id"] = request_id.decode("latin-1")
+    logger.info(" ".join([method, path, str(status), *([kind] if kind else []), f"{ms} ms"]), extra=fields)

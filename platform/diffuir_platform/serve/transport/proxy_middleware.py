@@ -1,7 +1,7 @@
-"""What stands before Ray Serve's own HTTP server, in its process.
+"""Middleware of Ray Serve's HTTP proxies, in their processes.
 
-No header of a client's steers Serve: some would take a request's time limit away, keep a restore going for nobody,
-or end in a 500. And what Serve itself refuses is told in the API's shape.
+No header of a client steers Serve: some would switch a request's time limit off, keep a restore running for a
+client that has gone, or end in a 500. And what Serve itself refuses becomes a problem of the API.
 """
 
 from __future__ import annotations
@@ -14,31 +14,35 @@ from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..problems import MEDIA_TYPE, OF_HTTP, Problem
-from .access_log import log_answer
-from .headers import headers_for_serve, with_id
+from ..problems import HTTP_DETAILS, MEDIA_TYPE, Problem
+from .access_log import log_response
+from .headers import headers_for_serve, with_request_id
 from .http_protocol import install_protocol
-from .small_bodies import with_body, without_body
+from .small_bodies import body_into_scope, without_body
 
 logger = logging.getLogger("ray.serve")
 
-_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "DELETE")
-_OF_SERVER: dict[int, tuple[str, str, int | None]] = {
-    404: ("http", OF_HTTP[404], None),
-    500: ("lost", "the process that had it has ended, perhaps of this photo", None),
-    503: ("busy-server", "no process takes requests at present: send it again", 1),
+_METHODS_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "DELETE")
+_SERVE_PROBLEMS: dict[int, tuple[str, str, int | None]] = {
+    404: ("http", HTTP_DETAILS[404], None),
+    500: ("lost", "the process that handled the request has ended, perhaps because of this photo", None),
+    503: ("busy-server", "no process accepts requests at present: send it again", 1),
 }
-"""Of Serve's own statuses: kind, detail and seconds to wait. Serve itself says 500 of a process that died."""
+"""Kind, detail and Retry-After in seconds for the statuses that Serve itself sends. It sends 500 where the process
+that handled a request has died."""
 
 
 def middlewares() -> list[Middleware]:
-    """Serve calls this before it starts its server, where `commands.FOR_SERVE` is in its environment."""
+    """The middlewares of this process; Serve calls this before it starts its server.
+
+    `commands.SERVE_ENVIRONMENT` names it in the environment.
+    """
     install_protocol()
-    return [Middleware(Front)]
+    return [Middleware(ProxyMiddleware)]
 
 
-class Front:
-    """An ASGI application before `app`."""
+class ProxyMiddleware:
+    """ASGI middleware: clean headers in, problems of the API out."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -47,47 +51,47 @@ class Front:
         began = time.perf_counter()
         scope = {**scope, "headers": headers_for_serve(scope["headers"])}
         if scope["type"] != "http":
-            refusal = Problem(404, "http", "there are no websockets here")
-            return await _refuse(refusal, scope, receive, send, began)
-        answered = False
+            refusal = Problem(404, "http", "this server has no websockets: use HTTP, see /openapi.json")
+            return await _respond(refusal, scope, receive, send, began)
+        has_responded = False
         problem: Problem | None = None
 
-        async def answer(message: Message) -> None:
-            nonlocal answered, problem
+        async def send_checked(message: Message) -> None:
+            nonlocal has_responded, problem
             if message["type"] == "http.response.start":
-                problem = problem_of(message, scope["path"])
+                problem = problem_instead(message, scope["path"])
             if problem is None:
-                answered = True
+                has_responded = True
                 await send(message)
 
         try:
-            if scope["method"] in _WITHOUT_BODY:
+            if scope["method"] in _METHODS_WITHOUT_BODY:
                 receive = without_body(receive)
             else:
-                scope, receive = await with_body(scope, receive)
-            await self._app(scope, receive, answer)
+                scope, receive = await body_into_scope(scope, receive)
+            await self._app(scope, receive, send_checked)
         except Exception:
-            logger.exception("a request failed in Serve's HTTP server")
-        if not answered:
-            await _refuse(problem or _problem(500), scope, receive, send, began)
+            logger.exception("a request failed in Ray Serve's HTTP proxy")
+        if not has_responded:
+            await _respond(problem or _serve_problem(500), scope, receive, send, began)
 
 
-async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send, began: float) -> None:
+async def _respond(problem: Problem, scope: Scope, receive: Receive, send: Send, began: float) -> None:
     request = HTTPConnection(scope)
-    await with_id(problem.response(request), request)(scope, receive, send)
-    log_answer(scope, problem.status, problem.kind, began)
+    await with_request_id(problem.response(request), request)(scope, receive, send)
+    log_response(scope, problem.status, problem.kind, began)
 
 
-def problem_of(start: Message, path: str) -> Problem | None:
-    """What to answer instead of an answer that begins so, if anything."""
+def problem_instead(start: Message, path: str) -> Problem | None:
+    """The problem to send instead of a response that starts with `start`; None to send the response itself."""
     headers = Headers(raw=start["headers"])
     if start["status"] < 400 or headers.get("content-type") == MEDIA_TYPE:
         return None
-    # The gateways have every path: Serve finds none for it where they are not there yet, or no more.
+    # Gateways have a route for every path: Serve finds none where they have not started yet, or have ended.
     no_gateway = start["status"] == 404 and path.startswith("/")
-    return _problem(503 if no_gateway else start["status"])
+    return _serve_problem(503 if no_gateway else start["status"])
 
 
-def _problem(status: int) -> Problem:
-    kind, detail, retry_after = _OF_SERVER.get(status, ("http", "it was refused", None))
+def _serve_problem(status: int) -> Problem:
+    kind, detail, retry_after = _SERVE_PROBLEMS.get(status, ("http", "Ray Serve refused the request", None))
     return Problem(503 if status == 500 else status, kind, detail, retry_after)

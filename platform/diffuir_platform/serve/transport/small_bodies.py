@@ -1,7 +1,8 @@
-"""Bodies on their way through Serve's proxy: a small one goes with its request's head, a senseless one not at all.
+"""Request bodies on their way through Ray Serve's proxy: small ones travel with the head, meaningless ones not at
+all.
 
-Serve's proxy hands a gateway the head, and the gateway asks the proxy for the body: a call more between two
-processes, two milliseconds, for what has mostly arrived with the head.
+Serve's proxy hands a gateway the head, and the gateway asks the proxy for the body. That second call between the
+two processes takes two milliseconds, mostly for bytes that came together with the head.
 """
 
 from __future__ import annotations
@@ -11,63 +12,66 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MOST = 2**18
-"""Bytes that go with a head."""
-SECONDS = 0.01
-"""That they are waited for."""
-KEY = "diffuir.body"
-"""Of the scope."""
+MAX_BODY = 2**18
+"""Largest body that travels with its head, bytes."""
+SECONDS_TO_ARRIVE = 0.01
+"""Longest wait for such a body, seconds; later ones are fetched by the gateway."""
+BODY_KEY = "diffuir.body"
+"""Key of the ASGI scope that holds the body."""
 
 
-async def with_body(scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
-    """The scope with the body in it, if that says that it is small and is there already; and what comes then."""
+async def body_into_scope(scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
+    """The scope with the body in it, if Content-Length says that it is small and it has arrived; else unchanged.
+
+    Also returns the `receive` to go on with.
+    """
     size = Headers(scope=scope).get("content-length", "")
-    if not size.isdecimal() or int(size[:20]) > MOST:
+    if not size.isdecimal() or int(size[:20]) > MAX_BODY:
         return scope, receive
-    came: list[Message] = []
+    received: list[Message] = []
     try:
-        async with asyncio.timeout(SECONDS):
-            while not came or came[-1].get("more_body"):
-                came.append(await receive())
+        async with asyncio.timeout(SECONDS_TO_ARRIVE):
+            while not received or received[-1].get("more_body"):
+                received.append(await receive())
     except TimeoutError:
-        return scope, _first(came, receive)
-    if came[-1]["type"] != "http.request":
-        return scope, _first(came, receive)
-    whole = b"".join(message.get("body", b"") for message in came)
-    return {**scope, KEY: whole}, _first([_body(b"")], receive)
+        return scope, _replay(received, receive)
+    if received[-1]["type"] != "http.request":
+        return scope, _replay(received, receive)
+    whole = b"".join(message.get("body", b"") for message in received)
+    return {**scope, BODY_KEY: whole}, _replay([_body(b"")], receive)
 
 
 def without_body(receive: Receive, instead: bytes = b"") -> Receive:
-    """`instead` for a body, whatever comes: Serve would keep all of it until the answer is there."""
+    """A `receive` that gives `instead` as the body and drops the real one, which Serve would keep in memory."""
 
     async def rest() -> Message:
         while (message := await receive())["type"] == "http.request":
             pass
         return message
 
-    return _first([_body(instead)], rest)
+    return _replay([_body(instead)], rest)
 
 
-class Unpacked:
-    """An ASGI application before `app`, which gets a body in the scope as if it had come by itself."""
+class BodyFromScope:
+    """ASGI middleware: hands `app` a body that is in the scope as if it had been received."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = scope.pop(KEY, None)
+        body = scope.pop(BODY_KEY, None)
         if body is not None:
             receive = without_body(receive, instead=body)
         await self._app(scope, receive, send)
 
 
-def _first(messages: list[Message], receive: Receive) -> Receive:
-    """`messages`, and then what `receive` gives."""
+def _replay(messages: list[Message], receive: Receive) -> Receive:
+    """A `receive` that gives `messages` first."""
 
-    async def received() -> Message:
+    async def replayed() -> Message:
         return messages.pop(0) if messages else await receive()
 
-    return received
+    return replayed
 
 
 def _body(data: bytes) -> Message:

@@ -1,4 +1,4 @@
-"""The page at /, and the photos that it offers to try: all of it from here, nothing from other servers."""
+"""The page at / and its example photos; it loads nothing from other servers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ POLICY = (
     "frame-ancestors 'none'"
 )
 EXAMPLES = {"haze": "rocket", "rain": "coffee", "snow": "chelsea", "low_light": "astronaut"}
-"""How a photo of scikit-image's is spoilt -> which one; see `diffuir demo`."""
+"""Task -> the photo of scikit-image that is degraded for it; see `diffuir demo`."""
 
 
 def add_page(app: FastAPI, gateway: Gateway) -> None:
-    """The routes of the page."""
+    """Add the routes of the page to `app`."""
     for path, (name, media_type) in FILES.items():
         app.add_api_route(path, partial(_file, name, media_type), include_in_schema=False, methods=["GET"])
 
@@ -38,7 +38,7 @@ def add_page(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/examples/{task}.jpg", include_in_schema=False)
     async def example(task: str) -> Response:
         if task not in EXAMPLES:
-            raise Problem(404, "example", "there is no such example")
+            raise Problem(404, "example", f"there is no example of that name: choose {', '.join(EXAMPLES)}")
         data = await gateway.in_thread(partial(_example, task))
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "max-age=86400"})
 
@@ -62,5 +62,5 @@ def _read(name: str) -> bytes:
 def _example(task: str) -> bytes:
     from ....data.examples import bundled_photo, typical
 
-    spoilt = typical(task, bundled_photo(EXAMPLES[task]), seed=0)
-    return encode(Image(pixels=spoilt, format="JPEG"), quality=90)
+    degraded = typical(task, bundled_photo(EXAMPLES[task]), seed=0)
+    return encode(Image(pixels=degraded, format="JPEG"), quality=90)

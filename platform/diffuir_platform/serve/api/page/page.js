@@ -1,16 +1,16 @@
 "use strict";
-// The page of the endpoint: a photo in, POST v1/restore, both photos one over the other. Nothing from elsewhere.
+// The page of the endpoint: sends a photo to POST v1/restore and shows both versions, one over the other.
 
 const at = (id) => document.getElementById(id);
 const ENDINGS = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/tiff": "tiff", "image/bmp": "bmp" };
 const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
-const MOST_TRIES = 20; // of a server that has no room
+const MAX_TRIES = 20; // while the server has no room
 
-let photo = null; // the File that was given last
+let photo = null; // the File that was chosen last
 let sending = null; // the request under way
-let waiting = null; // the timer until it is sent again
+let waiting = null; // the timer of the next try
 let zoom = 0; // an index of ZOOMS
-let urls = []; // of what is shown, given back when something else is
+let urls = []; // object URLs of the photos on show, revoked before the next are shown
 
 async function start() {
   at("curl").textContent = `curl --data-binary @photo.jpg -o restored.jpg ${new URL("v1/restore", location.href)}`;
@@ -18,10 +18,10 @@ async function start() {
 }
 
 async function listModels() {
-  const answer = await fetch("v1/models", { headers: authorization() });
-  if (answer.status === 401) return askForKey();
-  if (!answer.ok) return say(await problemOf(answer), true);
-  const about = await answer.json();
+  const response = await fetch("v1/models", { headers: authorization() });
+  if (response.status === 401) return askForKey();
+  if (!response.ok) return say(await problemOf(response), true);
+  const about = await response.json();
   say("");
   at("model").replaceChildren(
     ...about.models.map((model) => new Option(`${model.name} (DiffUIR-${model.variant})`, model.name, model.default, model.default)),
@@ -34,9 +34,9 @@ async function listModels() {
 }
 
 async function listExamples() {
-  const answer = await fetch("examples");
-  if (!answer.ok) return;
-  for (const name of await answer.json()) {
+  const response = await fetch("examples");
+  if (!response.ok) return;
+  for (const name of await response.json()) {
     const button = document.createElement("button");
     const image = document.createElement("img");
     const label = document.createElement("span");
@@ -64,7 +64,7 @@ function authorization() {
 function askForKey() {
   at("key-field").hidden = false;
   at("key").focus();
-  say("This server wants an API key.", true);
+  say("This server requires an API key.", true);
 }
 
 function take(file) {
@@ -80,7 +80,7 @@ function restore(tries = 1) {
   const query = new URLSearchParams({ steps: at("steps").value, strength: at("strength").value });
   if (at("model").value) query.set("model", at("model").value);
   if (at("equalise").checked) query.set("equalise", "true");
-  // What browsers cannot show comes back as what they can.
+  // Browsers cannot show TIFF: ask for PNG instead.
   if (/\.tiff?$/i.test(photo.name) || photo.type === "image/tiff") query.set("format", "png");
   const request = (sending = new XMLHttpRequest());
   const given = photo;
@@ -95,14 +95,14 @@ function restore(tries = 1) {
   request.onload = async () => {
     done(request);
     if (request.status === 200) return show(given, request);
-    const answer = new Response(request.response, { status: request.status, headers: { "Content-Type": "application/json" } });
+    const response = new Response(request.response, { status: request.status, headers: { "Content-Type": "application/json" } });
     if (request.status === 401) return askForKey();
     const pause = Number(request.getResponseHeader("Retry-After"));
-    if (request.status === 503 && pause && tries < MOST_TRIES) {
+    if (request.status === 503 && pause && tries < MAX_TRIES) {
       waiting = setTimeout(() => restore(tries + 1), pause * 1000);
-      return say("The server is busy: waiting for a place …");
+      return say("The server is busy: trying again soon …");
     }
-    say(await problemOf(answer), true);
+    say(await problemOf(response), true);
   };
   request.onerror = () => {
     done(request);
@@ -118,12 +118,12 @@ function done(request) {
   at("progress").hidden = true;
 }
 
-async function problemOf(answer) {
+async function problemOf(response) {
   try {
-    const problem = await answer.json();
+    const problem = await response.json();
     return `${problem.title}: ${problem.detail}`;
   } catch {
-    return `The server answers ${answer.status}.`;
+    return `The server responded with status ${response.status}.`;
   }
 }
 
@@ -160,10 +160,10 @@ async function show(given, request) {
   at("facts").textContent = [
     `${at("after").naturalWidth} × ${at("after").naturalHeight}`,
     `${header("Diffuir-Model")}, ${header("Diffuir-Steps")} steps, ${header("Diffuir-Precision")}, ${header("Diffuir-Tiles")}`,
-    model && took ? `${(model[1] / 1000).toFixed(2)} s of the model, ${(took[1] / 1000).toFixed(2)} s in all` : "",
+    model && took ? `model ${(model[1] / 1000).toFixed(2)} s, total ${(took[1] / 1000).toFixed(2)} s` : "",
     header("Diffuir-Notes") || "",
   ].filter(Boolean).join(" · ");
-  say(comparable ? "Done. Move the slider to compare." : "Done. This browser cannot show the photo as it was.");
+  say(comparable ? "Done. Move the slider to compare." : "Done. This browser cannot show the original photo.");
 }
 
 function divide(percent) {
@@ -179,9 +179,9 @@ function zoomTo(index) {
   zoom = Math.min(ZOOMS.length - 1, Math.max(0, index));
   at("stage").style.setProperty("--zoom", ZOOMS[zoom]);
   at("zoom").textContent = zoom === 0 ? "fit" : `${ZOOMS[zoom] * 100}%`;
-  at("smaller").ariaDisabled = zoom === 0; // not disabled, which would take the focus away
+  at("smaller").ariaDisabled = zoom === 0; // a disabled button would lose the focus
   at("larger").ariaDisabled = zoom === ZOOMS.length - 1;
-  // What was in the middle stays there.
+  // Keep the middle of the view where it was.
   const to = at("stage").getBoundingClientRect();
   const [newX, newY] = middleOf(at("viewer"));
   at("viewer").scrollBy(to.left + share[0] * to.width - newX, to.top + share[1] * to.height - newY);
@@ -199,7 +199,7 @@ function follow(event) {
 
 at("file").addEventListener("change", (event) => {
   const [file] = event.target.files;
-  event.target.value = ""; // the same file, chosen again, is a change too
+  event.target.value = ""; // so that choosing the same file again fires a change event
   if (file) take(file);
 });
 at("options").addEventListener("submit", (event) => {
@@ -217,7 +217,7 @@ at("smaller").addEventListener("click", () => zoomTo(zoom - 1));
 at("larger").addEventListener("click", () => zoomTo(zoom + 1));
 at("fit").addEventListener("click", () => zoomTo(0));
 
-// The whole window takes a photo, so that one which misses the field does not replace the page.
+// The whole window accepts a drop: one beside the field would replace the page by the photo.
 for (const kind of ["dragenter", "dragover"]) {
   addEventListener(kind, (event) => {
     event.preventDefault();

@@ -1,0 +1,46 @@
+from .index import open_index
+from .mixture import SHARES, Mixture, Slot, TrainingStage, quotas
+from .pairs import Pair, find_pairs, pairs_of
+from .samples import Sample, UnusablePhoto, load_or_replace, load_slot, read_whole
+from .sources import (
+    DataConfig,
+    Folder,
+    Items,
+    PairFolder,
+    Source,
+    describe,
+    find_items,
+    fingerprint,
+    list_sources,
+    preprocessing,
+)
+from .stream import LocalBatch, local_batches
+
+__all__ = [
+    "SHARES",
+    "DataConfig",
+    "Folder",
+    "Items",
+    "LocalBatch",
+    "Mixture",
+    "Pair",
+    "PairFolder",
+    "Sample",
+    "Slot",
+    "Source",
+    "TrainingStage",
+    "UnusablePhoto",
+    "describe",
+    "find_items",
+    "find_pairs",
+    "fingerprint",
+    "list_sources",
+    "load_or_replace",
+    "load_slot",
+    "local_batches",
+    "open_index",
+    "pairs_of",
+    "preprocessing",
+    "quotas",
+    "read_whole",
+]

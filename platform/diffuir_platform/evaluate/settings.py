@@ -1,0 +1,43 @@
+"""The settings of an evaluation and of the demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffuir_core.metrics import Channel
+
+from ..config import Config, field_of
+from ..restore.settings import Device, Precision, RestoreOptions
+
+
+class MeasuredRestore(Config):
+    """The options of `diffuir restore` that a measurement may change."""
+
+    weights: str | None = field_of(RestoreOptions, "weights")
+    steps: int = field_of(RestoreOptions, "steps")
+    seed: int = field_of(RestoreOptions, "seed")
+
+    def restore_options(self) -> RestoreOptions:
+        """The options of the restore that is measured."""
+        names = type(self).model_fields.keys() & RestoreOptions.model_fields.keys()
+        return RestoreOptions(**{name: getattr(self, name) for name in names})
+
+
+class DemoSettings(MeasuredRestore):
+    """The settings of `diffuir demo`."""
+
+    out: Path = Path("demo")
+    """Folder for the photos and the contact sheet."""
+
+
+class EvaluateSettings(MeasuredRestore):
+    """The settings of `diffuir evaluate`."""
+
+    pairs: Path
+    """Folder with degraded/ and clean/, or a folder of such folders."""
+    device: Device = field_of(RestoreOptions, "device")
+    precision: Precision = field_of(RestoreOptions, "precision", default="float32")
+    channel: Channel = "y"
+    """Measure on luma (y) or on all colour channels (rgb)."""
+    out: Path | None = None
+    """Folder for table.md, results.json and the restored photos; null keeps none of them."""
