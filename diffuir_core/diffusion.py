@@ -20,7 +20,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .schedule import CONDITIONS, Schedule
+from .conditions import CONDITIONS
+from .schedule import Schedule
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """(B, 6, H, W) = concat(I_t, I_in) and (B,) times -> (B, 3, H, W) residual."""

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffuir_core import Restorer, Schedule, UNet, UserError, open_weights, sample, sample_ddpm, save_weights
+from diffuir_core.conditions import CONDITIONS
 from diffuir_core.diffusion import ddim_step, forward_process, predict_residual, residual_loss, start_paper
 from diffuir_core.restorer import content_noise
-from diffuir_core.schedule import CONDITIONS
 
 ABLATIONS = [name for name in CONDITIONS if name != "full"]
 NAMES = pytest.mark.parametrize("name", CONDITIONS)

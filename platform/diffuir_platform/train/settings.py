@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from diffuir_core import UserError
-from diffuir_core.schedule import Condition
+from diffuir_core.conditions import Condition
 
 from ..config import ClusterAddress, Config
 from ..data import SHARES, DataConfig, Folder, TrainingStage, quotas

@@ -8,7 +8,7 @@ import math
 NEWEST = 0.2
 """Weight of the newest measurement in the mean of its size class."""
 REACH = 16.0
-"""How many times the largest measured work a prediction is more than a guess."""
+"""Multiple of the largest measured work up to which a prediction is more than a guess."""
 MIN_SHARE_PER_UNIT = 0.25
 """Smallest share of the largest size class's seconds that depends on its work, whatever the fit says: with noise
 in the measurements, large photos might seem to cost nothing."""

@@ -1,4 +1,4 @@
-"""What a gateway sends to a model, and what comes back.
+"""The messages between a gateway and a model.
 
 In a module of its own, so that gateways, which only decode and encode photos, do not load torch.
 """
