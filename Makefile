@@ -4,7 +4,8 @@
 # make chaos     workers, nodes and drivers of training runs and restores killed at random, ten times over
 # make fuzz      five thousand malformed requests to an endpoint, whose processes must outlive them and not grow
 # make install   the environment that all of them need, in .venv; they make it too where it is missing
-# make test TESTS="tests/core -k golden" runs these of the tests alone; test-slow takes it, too.
+# make test TESTS="tests/core -k golden" runs lint, types and these of the fast tests; make test-slow TESTS=... these
+# of the slow ones
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
@@ -19,11 +20,11 @@ demo: $(INSTALLED)
 	$(BIN)/diffuir demo --out demo
 
 test: lint
-	$(BIN)/pytest $(PARALLEL) -m "not slow" $(TESTS)
+	$(BIN)/pytest $(PARALLEL) -m "not slow" --durations 20 $(TESTS)
 
-# One after the other: they aim at moments, and measure what they meet.
+# One after the other: they kill processes at set moments, depend on timing, and measure.
 test-slow: $(INSTALLED)
-	$(BIN)/pytest -m slow $(TESTS)
+	$(BIN)/pytest -m slow --durations 20 $(TESTS)
 
 test-all: test
 	$(MAKE) test-slow

@@ -9,8 +9,8 @@
 | `noise`     | epsilon          | (B, 3, H, W), standard normal                                       |
 | `t`         | t                | (B,) int64 in 0 .. 999 (0-based), or one int for the whole batch    |
 
-With the full condition these are the paper's equations. The ablations of Table 2 (`schedule.py`) replace I_in by
-zeros in the process or at the network's input.
+With the full condition these are the paper's equations. The ablations of Table 2 (`conditions.py`) set I_in to
+zero in the process or at the network's input, or delta_bar to zero.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def residual_loss(
 def start_release(schedule: Schedule, degraded: Tensor, noise: Tensor) -> Tensor:
     """The published code's starting point of sampling: (1 - delta_bar_T) I_in + 0.1 noise.
 
-    Without EC (`schedule.py`) the process ends in pure noise, which 0.1 noise does not resemble, so the starting
+    Without EC (`conditions.py`) the process ends in pure noise, which 0.1 noise does not resemble, so the starting
     point is Algorithm 2's.
     """
     if not CONDITIONS[schedule.condition].explicit:

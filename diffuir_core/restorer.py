@@ -153,7 +153,7 @@ class Restorer:
         return max(1, self.batch_pixels // math.prod(padded_size(height, width)))
 
     def with_settings(self, *, seed: int, strength: float, equalise: bool) -> Restorer:
-        """A restorer with other settings of the single image that shares this one's network."""
+        """A restorer that shares this network, with other per-image settings."""
         other = copy.copy(self)
         other.seed, other.strength, other.equalise = seed, strength, equalise
         return other

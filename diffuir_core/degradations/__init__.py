@@ -1,6 +1,6 @@
 """Synthetic rain, snow, haze, low light and blur, each a pure function of a clean photo and a seed.
 
-diffuir_core/README.md shows how to add one.
+platform/EXTENDING.md shows how to add one.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 """Photos with 16 bits per channel, of which Pillow keeps 8: it decodes them, but has no such picture modes.
 
 They are read by decoding twice. Pillow's unpackers take one byte of each sample: the high one under the file's own
-byte order, the low one under the other. They are written here: both formats are a header and a zlib stream.
+byte order, the low one under the other. They are written here: PNG and TIFF are a header and a zlib stream.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The command line `diffuir`: a table of commands, each loaded when it is asked for, and their exit codes.
 
-Exit codes: 0, all done; 1, done, but some inputs failed and are named; 2, it could not start, with one sentence
-why; 130, stopped with Ctrl-C.
+Exit codes: 0, all done; 1, done, but some inputs failed and are named; 2, it could not start or had to stop, with
+one sentence why; 130, Ctrl-C.
 """
 
 from __future__ import annotations

@@ -19,16 +19,17 @@ from diffuir_core.pixels import Pixels
 CORE = Path(diffuir_core.__file__).parent
 TESTS = Path(__file__).parent
 PAGE = (CORE / "README.md").read_text(encoding="utf-8")
+EXTENDING = (CORE.parent / "platform" / "EXTENDING.md").read_text(encoding="utf-8")
 
 
-def section(title: str) -> str:
-    """The text of a section of the page."""
-    return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+def section(title: str, page: str = PAGE) -> str:
+    """The text of a section of a page."""
+    return page.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
-def code(title: str, language: str) -> list[str]:
+def code(title: str, language: str, page: str = PAGE) -> list[str]:
     """The code blocks of a language in a section."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", section(title), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```$", section(title, page), flags=re.MULTILINE | re.DOTALL)
 
 
 def test_every_name_in_the_table_of_equations_exists() -> None:
@@ -72,15 +73,17 @@ def test_the_notebook_runs(
 
 
 def test_the_degradation_has_the_properties_of_the_others(tmp_path: Path) -> None:
-    """The example is added to a copy of the core and of the tests that all degradations share."""
+    """The example of EXTENDING.md is added to a copy of the core and of the tests that all degradations share."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(CORE, tmp_path / "diffuir_core", ignore=ignored)
     shutil.copytree(TESTS, tmp_path / "tests/core", ignore=ignored)
-    (example,) = code("Adding a degradation", "python")
+    (example,) = code("A task", "python", EXTENDING)
     (tmp_path / example.partition("\n")[0].removeprefix("# ")).write_text(example)
-    (changes,) = code("Adding a degradation", "diff")
+    (changes,) = code("A task", "diff", EXTENDING)
     parts = re.split(r"^--- (\S+)\n", changes, flags=re.MULTILINE)[1:]
     for name, text in zip(parts[::2], parts[1::2], strict=True):
+        if name.startswith("platform/"):  # tests/platform/test_extending.py makes these changes
+            continue
         lines = text.splitlines(keepends=True)
         before, after = ("".join(line[1:] for line in lines if line[0] in f" {sign}") for sign in "-+")
         file = tmp_path / name

@@ -54,11 +54,13 @@ def apply(diff: str, root: Path) -> None:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A copy of the two packages, to be changed."""
+    """A copy of the two packages and of a test, to be changed."""
     for name in ("diffuir_core", "platform/diffuir_platform"):
         shutil.copytree(
             ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "examples")
         )
+    (tmp_path / "tests/core").mkdir(parents=True)
+    shutil.copy(ROOT / "tests/core/test_degradations.py", tmp_path / "tests/core")
     shutil.copytree(PHOTOS_FOLDER.parent, tmp_path / PHOTOS_FOLDER.parent.relative_to(ROOT))
     return tmp_path
 

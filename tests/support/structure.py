@@ -1,4 +1,4 @@
-"""The rules of DESIGN.md, section 3, that code can check: rooms, import circles, paths, sizes, words.
+"""The shape of the repository, as far as code can check it: rooms, import circles, paths, sizes, words.
 
 Each function returns what breaks its rule, one line each; an empty list is a pass.
 """

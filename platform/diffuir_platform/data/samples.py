@@ -21,8 +21,8 @@ from .mixture import Slot
 from .sources import Source
 
 VARIED_TONES = frozenset(("rain", "snow", "blur"))
-"""Tasks for which some clean photos are made flatter or darker: a model trained on vivid ones only takes any flat
-photo for a hazy one."""
+"""Tasks for which some clean photos are made flatter or darker: a model trained only on vivid photos mistakes any
+flat one for haze."""
 
 VARIED_SHARE = 0.25
 """Share of the photos of VARIED_TONES whose tones are varied."""

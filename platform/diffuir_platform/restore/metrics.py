@@ -15,8 +15,8 @@ from ray.util.metrics import Counter
 from .ledger import LedgerRow
 
 SECONDS_BETWEEN_RECORDS = 1.0
-"""Time between two updates of Ray's counters, seconds: one update takes Ray ten microseconds, as long as the
-driver takes for everything else about a tiny photo."""
+"""Time between two updates of Ray's counters, seconds: one update takes Ray ten microseconds, too long to make for
+each tiny photo."""
 
 
 class Metrics:

@@ -1,8 +1,15 @@
-"""Every use of private parts of Ray, Ray Serve and uvicorn, in one place.
+"""Every import of private modules of Ray, Ray Serve and uvicorn, and every private name that this package uses.
 
 Written for Ray 2.60.0, which pyproject.toml pins, and uvicorn 0.54. Each entry says why it is needed and which
 public way was looked for. `tests/platform/runtime/test_private.py` checks each of them against the installed
-packages; no other module of this package may use private parts (`cluster/node.py`, which runs without it, does).
+packages, and `test_private_imports.py` beside it that no other module of this package reaches into them.
+
+Some undocumented things stay where they are used; the same tests check them:
+
+- `train/checkpoints.py`: the name and the keys of Ray Train's snapshot file, and the prefix of its checkpoints;
+- `serve/app.py`: the method `__serve_build_asgi_app__`, which `serve.ingress` has Ray Serve call;
+- `train/progress.py`: the attribute `actor` of `ray.util.queue.Queue`;
+- `cluster/node.py`: private imports, as it runs without this package.
 
 Imports are inside the functions: the driver, the HTTP proxies of Ray Serve and all gateways load this module.
 """

@@ -1,4 +1,4 @@
-"""The endpoint: an HTTP API in front of models that batch, scale and shed, and a page to try it."""
+"""The endpoint: an HTTP API in front of models that batch, scale and refuse excess load, and a page to try it."""
 
 from .settings import ServeSettings
 

@@ -66,8 +66,7 @@ class Client:
         self._timeout = timeout
         self._session = requests.Session()
         # Retries responses with Retry-After and requests that were never sent, but no request that was sent and
-        # got
-        # no response: it may still be under way.
+        # got no response: it may still be under way.
         retry = Retry(
             total=retries, read=False, allowed_methods=None, backoff_factor=0.5, raise_on_status=False
         )

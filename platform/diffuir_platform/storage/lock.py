@@ -84,8 +84,7 @@ class Lock:
         while not self._take():
             dead = self._wait_until_dead()
             # Another job may have seen that it is dead and been faster. What happens between these two calls is
-            # noticed
-            # at the next heartbeat, by the job that lost its lock.
+            # noticed at the next heartbeat, by the job that lost its lock.
             if _holder(self._uri) == dead:
                 files.remove_file(self._uri)
         self._heartbeat = threading.Thread(target=self._renew_until_end, daemon=True, name="diffuir-lock")

@@ -20,7 +20,8 @@ from .settings import OPERATIONAL, TrainConfig
 RUN_FILE = "run.json"
 DATA = "data_fingerprint"
 INDEXES = "index_fingerprints"
-"""Fingerprints of whole indexes: one that is named differently now must still have the same."""
+"""Fingerprints of whole indexes: an index given under another path must have the same
+fingerprint."""
 
 
 def result_settings(settings: dict[str, Any]) -> dict[str, Any]:

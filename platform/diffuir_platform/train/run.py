@@ -34,7 +34,8 @@ from .settings import TrainConfig
 from .validation import SCORE, held_out, validate
 
 LEAST_TASKS, MOST_TASKS = 2, 16
-"""Bounds of the loading tasks per worker where `data_tasks` does not set them; twelve keep an H100 busy with T."""
+"""Bounds of the loading tasks per worker where `data_tasks` does not set them; twelve keep an H100 busy with
+variant T."""
 
 
 def train(config: TrainConfig, overwrite: bool = False, parent: str | None = None) -> str:
@@ -140,7 +141,7 @@ def required_cpus(config: TrainConfig, workers: int | None = None) -> int:
 
 
 def loading_tasks(config: TrainConfig) -> int:
-    """Number of loading tasks per worker; the least for GPUs as long as Ray does not run."""
+    """Number of loading tasks per worker; `LEAST_TASKS` while Ray is not running."""
     cluster = ray.cluster_resources() if ray.is_initialized() else {}
     if config.data_tasks is not None:
         return config.data_tasks

@@ -72,7 +72,7 @@ class TrainConfig(Config):
     """Name of MLflow's experiment."""
     registered_model: str | None = None
     """Name in MLflow's registry under which the exported weights become a version, with run-NAME as its alias;
-    null for diffuir-VARIANT."""
+    null for diffuir-t, -s, -b or -l by variant."""
 
     variant: Variant = "T"
     """Size of the network: T has 0.9 million parameters, S 3.3, B 12.4, L 36.3."""
@@ -104,7 +104,7 @@ class TrainConfig(Config):
     """Share of the batches whose I_t is not made from the clean photo (Eq. 4), but by the network's own sampling
     loop: it learns to correct its earlier steps instead of trusting them."""
     sampled_steps: int = Field(default=3, gt=0, le=1000)
-    """Steps of that sampling loop; each such batch is taken at one of them."""
+    """Steps of that sampling loop; each such batch uses one of these steps, drawn at random."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Norm to which larger gradients are clipped."""
     ema: EmaConfig = EmaConfig()
@@ -129,8 +129,8 @@ class TrainConfig(Config):
     threads: int | None = Field(default=None, gt=0)
     """Torch threads of each worker on a CPU; null shares the machine's cores among the workers."""
     data_tasks: int | None = Field(default=None, gt=0)
-    """Tasks that load and degrade images for each worker at once; null for two on a CPU, and with GPUs for as many
-    as one GPU's share of the cluster's CPUs has room for."""
+    """Ray tasks that load and degrade images for each worker at once; null for two on a CPU, and with GPUs for as
+    many as one GPU's share of the cluster's CPUs has room for."""
     log_every: int = Field(default=50, gt=0)
     """Steps between two points in MLflow."""
     checkpoint_every: int = Field(default=1000, gt=0)

@@ -272,6 +272,29 @@ def test_the_application_is_built_late() -> None:
     assert SERVE_BUILD_ASGI_APP_METHOD in str(serve.ingress.__doc__)
 
 
+def test_the_snapshot_of_ray_train() -> None:
+    """The file that `train/checkpoints.py` reads: its name, its keys, and the names of the folders in it."""
+    from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
+    from ray.train.v2._internal.execution.checkpoint import checkpoint_manager
+    from ray.train.v2._internal.execution.storage import StorageContext
+
+    from diffuir_platform.train.checkpoints import CHECKPOINT_PREFIX, SNAPSHOT_FILE
+
+    assert CHECKPOINT_MANAGER_SNAPSHOT_FILENAME == SNAPSHOT_FILE, "Ray Train renamed its snapshot"
+    assert "checkpoint_results" in checkpoint_manager._CheckpointManagerState.model_fields
+    assert "checkpoint_dir_name" in checkpoint_manager._TrainingResultState.model_fields
+    name = StorageContext.make_default_checkpoint_dir_name()
+    assert name.startswith(CHECKPOINT_PREFIX), f"Ray Train calls the folder of a checkpoint {name}"
+
+
+def test_the_actor_of_a_queue() -> None:
+    """`train/progress.py` calls the actor itself, with a timeout that `Queue.put_nowait` lacks."""
+    from ray.util import queue
+
+    assert "self.actor =" in inspect.getsource(queue.Queue.__init__), "a queue's actor has another name"
+    has_parameters(queue._QueueActor.put_nowait, "item")
+
+
 def test_set_http_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.serve._private import http_util
     from uvicorn import Config
