@@ -145,7 +145,9 @@ def run(command: str, folder: Path, environment: dict[str, str]) -> str:
 @pytest.mark.slow
 def test_the_quick_sweep_runs_on_photos_that_ship(tmp_path: Path, environment: dict[str, str]) -> None:
     # One point of its grid: sweeps of several are in tests/platform/sweep.
-    short = '"train.stages=[{steps: 4, crop: 32, batch: 10}]" train.validation.images=1 grid.delta_end=[9.99e-4]'
+    short = (
+        '"train.stages=[{steps: 4, crop: 32, batch: 10}]" train.validation.images=1 grid.delta_end=[9.99e-4]'
+    )
     printed = run(f"diffuir sweep jobs/sweep-quick.yaml {short}", tmp_path, environment)
     assert "written: " in printed
     table = (tmp_path / "runs" / "quick-sweep" / "table.md").read_text()
