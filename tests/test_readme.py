@@ -1,4 +1,4 @@
-"""What the README promises of itself: its first commands, its length, its tree, its figures, its guarantees."""
+"""The README's promises: its first commands, its length, its tree, its figures, its guarantees."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def run(command: str, folder: Path, environment: dict[str, str]) -> str:
-    """What a command prints; it must succeed."""
+    """The output of a command, which must succeed."""
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,

@@ -1,1 +1,1 @@
-"""What several tests need: photos, servers, clusters, and the commands under test in processes of their own."""
+"""Helpers of several tests: photos, servers, clusters, and the commands under test in processes of their own."""

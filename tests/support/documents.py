@@ -1,4 +1,4 @@
-"""What the documentation has its readers use: commands, code blocks, paths and links of pages and of `jobs/`."""
+"""Everything that the documentation has its readers use: commands, code blocks, paths and links of pages and of `jobs/`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Block:
     page: str
     """Path of the page below the root."""
     language: str
-    """What stands behind the fence; "" for an indented block, "inline" for inline code."""
+    """Text behind the fence; "" for an indented block, "inline" for inline code."""
     text: str
 
 

@@ -180,7 +180,7 @@ def foreign_to_the_core(imports: Iterable[Import]) -> list[str]:
 
 
 def tracked_files(root: Path) -> list[Path]:
-    """What git tracks or would add; every file where there is no git."""
+    """Files that git tracks or would add; every file where there is no git."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if listed.returncode:

@@ -270,7 +270,7 @@ def test_an_index_whose_files_are_gone_is_named(photos: Path, tmp_path: Path) ->
 
 
 def test_a_million_items_take_little(tmp_path: Path) -> None:
-    """As Arrow columns they take their text and no more, and are looked up one by one."""
+    """Items are Arrow columns, which take the memory of their text, and are looked up one by one."""
     count = 1_000_000
     table = pa.table(
         {

@@ -149,7 +149,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    """What the functions do that change a whole process, tried in one of its own."""
+    """Functions that change a whole process, tried in a process of their own."""
     done = subprocess.run(
         [sys.executable, "-c", IN_A_PROCESS],
         capture_output=True,

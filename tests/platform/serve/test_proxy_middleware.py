@@ -141,7 +141,7 @@ def test_what_serve_says_in_plain_text_becomes_a_problem() -> None:
 
 
 def test_where_the_application_is_not_there_the_answer_is_503_with_retry_after() -> None:
-    """As while the endpoint shuts down: to a client a 404 would be final."""
+    """So it is while the endpoint shuts down: to a client a 404 would be final."""
     headers = problem(ask(Behind(NO_ROUTE), path="/v1/restore"), 503, "busy-server")
     assert int(headers[b"retry-after"]) > 0
 

@@ -1,4 +1,4 @@
-"""What the API takes is what `diffuir restore` takes: one definition."""
+"""One definition of options: the API takes those of `diffuir restore`."""
 
 from __future__ import annotations
 
