@@ -1,4 +1,4 @@
-"""Everything that the documentation has its readers use: commands, code blocks, paths and links of pages and of `jobs/`."""
+"""Commands, code blocks, paths and links that the pages and `jobs/` have their readers use."""
 
 from __future__ import annotations
 
