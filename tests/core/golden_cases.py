@@ -38,6 +38,16 @@ CASES = {
 }
 """Cases by name: the variant, the images' height and width, and the number of sampling steps."""
 
+SCHEDULE_ARRAYS = {
+    "alphas_cumsum": "alpha_bar",
+    "betas_cumsum": "beta_bar",
+    "delta_cumsum": "delta_bar",
+    "alphas": "alpha",
+    "betas2": "beta_squared",
+    "delta": "delta",
+}
+"""Array of the published schedule -> attribute of `Schedule`."""
+
 
 def drawn(case: Case, name: str, shape: tuple[int, ...]) -> Array:
     """The random input `name` of a case, float32 of `shape`."""

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from golden_cases import CASES, PREFIX, distance, drawn, read, read_image, summary, weight_by_rule
+from golden_cases import (
+    CASES,
+    PREFIX,
+    SCHEDULE_ARRAYS,
+    distance,
+    drawn,
+    read,
+    read_image,
+    summary,
+    weight_by_rule,
+)
 from torch import Tensor
 
 from diffuir_core import Schedule, UNet, load_weights, open_weights, sample
@@ -42,17 +52,7 @@ def golden(request: pytest.FixtureRequest, by_rule: Callable[[str], UNet]) -> Go
     return Golden(request.param, by_rule(CASES[request.param].variant))
 
 
-@pytest.mark.parametrize(
-    ("array", "attribute"),
-    [
-        ("alphas_cumsum", "alpha_bar"),
-        ("betas_cumsum", "beta_bar"),
-        ("delta_cumsum", "delta_bar"),
-        ("alphas", "alpha"),
-        ("betas2", "beta_squared"),
-        ("delta", "delta"),
-    ],
-)
+@pytest.mark.parametrize(("array", "attribute"), SCHEDULE_ARRAYS.items())
 def test_schedule(array: str, attribute: str) -> None:
     assert distance(getattr(Schedule.release(), attribute), read("schedule_release")[array]) <= 1e-6
 

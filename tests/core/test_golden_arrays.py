@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_cases import CASES
+from golden_cases import CASES, SCHEDULE_ARRAYS
 from torch import Tensor
 
 from diffuir_core import Schedule, UNet, load_weights, open_weights, sample
@@ -50,17 +50,7 @@ def worst(actual: Tensor, expected: Tensor) -> float:
     return float((actual - expected).abs().max())
 
 
-@pytest.mark.parametrize(
-    ("array", "attribute"),
-    [
-        ("alphas_cumsum", "alpha_bar"),
-        ("betas_cumsum", "beta_bar"),
-        ("delta_cumsum", "delta_bar"),
-        ("alphas", "alpha"),
-        ("betas2", "beta_squared"),
-        ("delta", "delta"),
-    ],
-)
+@pytest.mark.parametrize(("array", "attribute"), SCHEDULE_ARRAYS.items())
 def test_schedule(shared: Path, array: str, attribute: str) -> None:
     expected = torch.from_numpy(np.load(shared / "golden" / "schedule_release.npz")[array])
     assert worst(getattr(Schedule.release(), attribute), expected) <= 1e-6
