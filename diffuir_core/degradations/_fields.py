@@ -98,6 +98,26 @@ def gaussian_blur(field: Field, sigma: float) -> Field:
     return field
 
 
+def clipped_lights(photo: Pixels) -> Field:
+    """Share of each pixel that is a clipped light, (H, W) float32 in [0, 1].
+
+    All 0 where over 3% of the photo is white: then it is sky, snow or fur, which was hardly brighter than white.
+    """
+    lights = np.clip((photo.min(-1).astype(np.float32) - 248) / 7, 0, 1)
+    return lights if lights.mean() <= 0.03 else np.zeros_like(lights)
+
+
+def smooth_noise(noise: Field, smoothing: float) -> Field:
+    """Mix (H, W, 3) noise with its neighbours above and to the left, keeping its variance; smoothing: 0 to 1."""
+    if smoothing <= 0:
+        return noise
+    share = np.float32(smoothing / 2)
+    keep = np.float32(1 / np.hypot(1 - share, share))
+    for axis in (0, 1):
+        noise = keep * ((1 - share) * noise + share * np.roll(noise, 1, axis))
+    return noise
+
+
 def splat(height: int, width: int, y: NDArray[Any], x: NDArray[Any], weight: NDArray[Any]) -> Field:
     """Draw points between pixels: (height, width) float32.
 

@@ -5,9 +5,13 @@
 The path of the camera is a random walk with inertia and sudden jerks (Boracchi & Foi, "Modeling the performance
 of image restoration from motion blur", IEEE TIP 2012; Kupyn et al., "DeblurGAN", CVPR 2018, Algorithm 1). Its
 trace is the kernel, and it is applied in linear light, in which exposures add up (Nah et al., "Deep Multi-scale
-Convolutional Neural Network for Dynamic Scene Deblurring", CVPR 2017, Eq. 2). A second kernel may blur another
-part of the photo, like an object with a motion of its own. The GoPro data set is averaged in grey levels instead
-(its mean level is that of the sharp photos, its mean light is not), so some draws are too.
+Convolutional Neural Network for Dynamic Scene Deblurring", CVPR 2017, Eq. 2). A camera that also turns blurs the
+corners more than the middle (Whyte et al., "Non-uniform Deblurring for Shaken Images", IJCV 2012): then the poses
+of the path are averaged one by one. An object may move before the background, which may be still, along a path of
+its own; its edge is as transparent as the share of the exposure in which it was elsewhere. Lights that are clipped
+in the photo were brighter than white, so they leave bright traces (Hu et al., "Deblurring Low-light Images with
+Light Streaks", CVPR 2014). The GoPro data set is averaged in grey levels instead (its mean level is that of the
+sharp photos, its mean light is not), so some draws are too.
 """
 
 from dataclasses import dataclass
@@ -15,12 +19,14 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ..pixels import Pixels
 from ._fields import (
     NEARLY_NONE,
     Field,
     check_photo,
+    clipped_lights,
     from_linear,
     gaussian_blur,
     generators,
@@ -46,7 +52,7 @@ class BlurParams:
     extent: float
     """Longest side of the camera's path, pixels, [0, 63]."""
     second_extent: float
-    """Longest side of the path of the part with a motion of its own, pixels, [0, 63]; -1 for no such part."""
+    """Longest side of the path of an object with a motion of its own, pixels, [0, 63]; -1 for no such object."""
     shake: float
     """Restlessness of the hand, [0, 1]: 0 gives a straight line."""
     in_levels: bool
@@ -55,6 +61,10 @@ class BlurParams:
     """Radius of the defocus blur, pixels, [0, 8]."""
     noise: float
     """Standard deviation of the noise added after the blur, grey levels, [0, 10]."""
+    rotation: float = 0.0
+    """Largest turn of the camera about its axis on the way, degrees, [0, 10]."""
+    highlights: float = 0.0
+    """Light of clipped white beyond full white, as a share of full white, [0, 50]; only where light is averaged."""
 
     def __post_init__(self) -> None:
         require_range(self, "extent", 0, 63)
@@ -62,21 +72,31 @@ class BlurParams:
         require_range(self, "shake", 0, 1)
         require_range(self, "defocus", 0, 8)
         require_range(self, "noise", 0, 10)
+        require_range(self, "rotation", 0, 10)
+        require_range(self, "highlights", 0, 50)
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
-        """Draw a blur: a path under one pixel in a share `NEARLY_NONE` of draws, up to 31 pixels in the others."""
+        """Draw a blur: a path under one pixel in a share `NEARLY_NONE` of draws, up to 40 pixels in the others.
+
+        The background is still in a third of the draws with an object of its own motion.
+        """
         nearly_none = rng.random() < NEARLY_NONE
-        extent = float(rng.uniform(0, 1)) if nearly_none else log_uniform(rng, 1.5, 31)
+        extent = float(rng.uniform(0, 1)) if nearly_none else log_uniform(rng, 1.5, 40)
         split = not nearly_none and rng.random() < 0.4
         focus = rng.random() < 0.3
+        in_levels = bool(rng.random() < 0.4)
+        turns = not nearly_none and not in_levels and rng.random() < 0.4
+        is_still = split and rng.random() < 1 / 3
         return cls(
-            extent=extent,
-            second_extent=float(min(extent * rng.uniform(0, 1.5), 31)) if split else -1.0,
+            extent=float(rng.uniform(0, 0.8)) if is_still else extent,
+            second_extent=float(min(extent * (1.0 if is_still else rng.uniform(0, 1.5)), 40)) if split else -1.0,
             shake=float(rng.choice([0.0, rng.random()], p=[0.25, 0.75])),
-            in_levels=bool(rng.random() < 0.4),
+            in_levels=in_levels,
             defocus=float(rng.uniform(0, 0.4) if nearly_none else rng.uniform(0.3, 2.5)) if focus else 0.0,
             noise=float(rng.uniform(0, 2)) if rng.random() < 0.5 else 0.0,
+            rotation=float(rng.uniform(0.2, 2.5)) if turns else 0.0,
+            highlights=log_uniform(rng, 0.5, 20) if not in_levels and rng.random() < 0.4 else 0.0,
         )
 
 
@@ -92,15 +112,57 @@ def blur(clean: Pixels, seed: int, params: BlurParams | None = None) -> Pixels:
         params = BlurParams.draw(parameters)
     height, width = clean.shape[:2]
     light = clean.astype(np.float32) if params.in_levels else to_linear(clean)
-    blurred = convolve(light, camera_kernel(rng, params.extent, params.shake, params.defocus))
+    if params.highlights > 0 and not params.in_levels:
+        light = light + np.float32(params.highlights) * clipped_lights(clean)[:, :, None]
+    exposed = _expose(light, rng, params, params.extent, params.rotation)
     if params.second_extent >= 0:
-        other = convolve(light, camera_kernel(rng, params.second_extent, params.shake, params.defocus))
-        share = np.clip(4 * smooth_field(rng, height, width, 2) - 1.5, 0, 1)[:, :, None]
-        blurred += share * (other - blurred)
-    levels = blurred if params.in_levels else from_linear(blurred)
+        # An object with a sharp outline of its own: where it is on the way, what is behind it shines through.
+        cover = np.clip(24 * (smooth_field(rng, height, width, 2.5) - 0.55), 0, 1)[:, :, None]
+        layers = np.concatenate((light * cover, np.repeat(cover, 3, axis=-1)), axis=-1)
+        kernel = camera_kernel(rng, params.second_extent, params.shake, params.defocus)
+        moved, share = (convolve(layers[..., i : i + 3], kernel) for i in (0, 3))
+        exposed = moved + (1 - share) * exposed
+    levels = exposed if params.in_levels else from_linear(exposed)
     if params.noise > 0:
         levels = levels + np.float32(params.noise) * rng.standard_normal(levels.shape, dtype=np.float32)
     return to_photo(levels)
+
+
+def _expose(
+    light: Field, rng: np.random.Generator, params: BlurParams, extent: float, rotation: float
+) -> Field:
+    """Average a (H, W, 3) field over the camera's path: by one kernel where it does not turn."""
+    if rotation == 0:
+        return convolve(light, camera_kernel(rng, extent, params.shake, params.defocus))
+    height, width = light.shape[:2]
+    path = _scaled(_path(rng, params.shake), extent)
+    turns = _scaled(_path(rng, params.shake)[:, :1], np.deg2rad(rotation))[:, 0]
+    farthest = extent + np.deg2rad(rotation) * np.hypot(height, width) / 2
+    chosen = np.linspace(0, len(path) - 1, min(len(path), 2 + int(farthest))).round().astype(int)
+    margin = int(np.ceil(farthest)) + 2
+    padded = np.pad(light, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
+    channels = [Image.fromarray(np.ascontiguousarray(padded[..., i])) for i in range(3)]
+    total = np.zeros_like(light)
+    for (dy, dx), angle in zip(path[chosen], turns[chosen], strict=True):
+        cos, sin = np.cos(angle), np.sin(angle)
+        y, x = (height - 1) / 2, (width - 1) / 2
+        # Output (column, row) -> input, about the middle of the photo (Pillow's AFFINE; pixel centres at .5).
+        start_x = margin + x + dx - cos * (x + 0.5) + sin * (y + 0.5) + 0.5
+        start_y = margin + y + dy - sin * (x + 0.5) - cos * (y + 0.5) + 0.5
+        coefficients = (cos, -sin, start_x, sin, cos, start_y)
+        for i, channel in enumerate(channels):
+            total[..., i] += channel.transform(
+                (width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR
+            )
+    total /= len(chosen)
+    if params.defocus > 0:
+        total = np.stack([gaussian_blur(total[..., i], params.defocus / 2) for i in range(3)], axis=-1)
+    return total
+
+
+def _scaled(path: NDArray[np.float64], extent: float) -> NDArray[np.float64]:
+    """Move and scale (points, axes) so that their mean is 0 and their longest side is `extent`."""
+    return (path - path.mean(0)) * (extent / max(np.ptp(path, axis=0).max(), 1e-9))
 
 
 def camera_kernel(rng: np.random.Generator, extent: float, shake: float, defocus: float) -> Field:
@@ -108,9 +170,7 @@ def camera_kernel(rng: np.random.Generator, extent: float, shake: float, defocus
 
     extent: longest side of the path, pixels. shake: in [0, 1]. defocus: radius, pixels.
     """
-    path = _path(rng, shake)
-    span = np.ptp(path, axis=0).max()
-    path = (path - path.mean(0)) * (extent / span)
+    path = _scaled(_path(rng, shake), extent)
     reach = int(np.ceil(np.abs(path).max() + 2 * defocus)) + 1
     size = 2 * reach + 1
     kernel = splat(size, size, path[:, 0] + reach, path[:, 1] + reach, np.ones(len(path)))

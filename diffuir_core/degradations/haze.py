@@ -8,7 +8,9 @@ RESIDE do (Li et al., "Benchmarking Single-Image Dehazing and Beyond", IEEE TIP 
 
 A photo has no depth, so one is synthesised: it grows towards the top, up to a horizon at a random height, with a
 smooth relief and a part that follows the brightness of large regions. A guided filter (He & Sun, "Fast Guided
-Filter", arXiv 1505.00996) then aligns its steps with the edges of the photo.
+Filter", arXiv 1505.00996) then aligns its steps with the edges of the photo. Real haze is not even: its density varies
+in patches, and at night each light has a glow (Li et al., "Nighttime Haze Removal with Glow and Multiple Light
+Colors", ICCV 2015, Eq. 3), which is the light of the photo, spread by the haze in front of it.
 """
 
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from ._fields import (
     NEARLY_NONE,
     Field,
     check_photo,
+    gaussian_blur,
     generators,
     log_uniform,
     require_range,
@@ -41,7 +44,7 @@ class HazeParams:
     beta: float
     """Optical depth at d = 1, [0, 5]: 0 is clear air."""
     airlight: tuple[float, float, float]
-    """Colour of the haze, RGB as shares of full white, each [0.4, 1]."""
+    """Colour of the haze, RGB as shares of full white, each [0.2, 1]."""
     near: float
     """Least depth in the photo, [0, 1]."""
     far: float
@@ -54,16 +57,22 @@ class HazeParams:
     """Weight of the part that follows the brightness of the photo, [-1, 1]; positive makes bright regions far."""
     horizon: float
     """Height of the horizon, as a share of the photo's height from the top, [-2, 0.95]; negative is above it."""
+    unevenness: float = 0.0
+    """Variation of the density in patches, [0, 1]."""
+    glow: float = 0.0
+    """Brightness of the glow of bright lights, [0, 2]."""
 
     def __post_init__(self) -> None:
         require_range(self, "beta", 0, 5)
-        require_range(self, "airlight", 0.4, 1)
+        require_range(self, "airlight", 0.2, 1)
         require_range(self, "near", 0, 1)
         require_range(self, "far", self.near, 1)
         require_range(self, "gradient", 0, 1)
         require_range(self, "relief", 0, 1)
         require_range(self, "regions", -1, 1)
         require_range(self, "horizon", -2, 0.95)
+        require_range(self, "unevenness", 0, 1)
+        require_range(self, "glow", 0, 2)
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
@@ -75,9 +84,11 @@ class HazeParams:
         near = float(0.05 + 0.65 * rng.random() ** 2)
         flat = rng.random() < 1 / 12
         # The haze of data sets is grey daylight; smog, dust and dusk are darker and coloured.
-        by_day = rng.random() < 0.85
-        cast = rng.normal(0, 0.02 if by_day else 0.06, 3) * (rng.random() < 0.5 or not by_day)
-        light = np.clip(rng.uniform(0.7, 1) + cast if by_day else rng.uniform(0.4, 0.8) + cast, 0.4, 1)
+        by_day = rng.random() < 0.8
+        # Dust and dusk are yellow, twilight is blue; no haze is green or purple.
+        warmth = rng.normal(0, 0.03 if by_day else 0.1) * (rng.random() < 0.5 or not by_day)
+        cast = warmth * np.array((1, 0.25, -1)) + rng.normal(0, 0.01, 3)
+        light = np.clip(rng.uniform(0.7, 1) + cast if by_day else rng.uniform(0.25, 0.8) + cast, 0.2, 1)
         return cls(
             beta=float(rng.uniform(0.01, 0.15) if nearly_none else log_uniform(rng, 0.35, 3.2)),
             airlight=(float(light[0]), float(light[1]), float(light[2])),
@@ -87,6 +98,8 @@ class HazeParams:
             relief=float(rng.uniform(0, 0.6)),
             regions=float(rng.uniform(-0.4, 0.9)),
             horizon=float(rng.uniform(-1.5, 0.7)),
+            unevenness=float(rng.uniform(0, 0.9)) if rng.random() < 0.35 else 0.0,
+            glow=0.0 if by_day or nearly_none else float(rng.uniform(0, 1.5)),
         )
 
 
@@ -100,9 +113,25 @@ def haze(clean: Pixels, seed: int, params: HazeParams | None = None) -> Pixels:
     parameters, rng = generators(seed)
     if params is None:
         params = HazeParams.draw(parameters)
-    transmission = np.exp(-np.float32(params.beta) * depth(clean, params, rng))[:, :, None]
+    height, width = clean.shape[:2]
+    thickness = np.float32(params.beta) * depth(clean, params, rng)
+    if params.unevenness > 0:
+        thickness *= 1 + params.unevenness * (2 * smooth_field(rng, height, width, 4) - 1)
+    transmission = np.exp(-thickness)[:, :, None]
     airlight = 255 * np.asarray(params.airlight, np.float32)
+    if params.glow > 0:
+        airlight = airlight + np.float32(params.glow) * _glow(clean)
     return to_photo(airlight + transmission * (clean - airlight))
+
+
+def _glow(clean: Pixels) -> Field:
+    """Light of the photo's bright parts, spread widely: (H, W, 3) float32 >= 0, grey levels."""
+    height, width = clean.shape[:2]
+    bright = np.clip(clean.astype(np.float32) - 200, 0, None) * (255 / 55)
+    scale = min(1.0, _GRID / max(height, width))
+    rows, columns = max(2, round(height * scale)), max(2, round(width * scale))
+    spread = (gaussian_blur(resize(bright[..., i], rows, columns), _GRID / 12) for i in range(3))
+    return np.stack([resize(field, height, width) for field in spread], axis=-1)
 
 
 def depth(clean: Pixels, params: HazeParams, rng: np.random.Generator) -> Field:

@@ -5,7 +5,8 @@
 The variance of shot noise is proportional to the signal, that of read noise is constant: the Gaussian
 approximation of Poisson-Gaussian raw noise (Foi et al., "Practical Poissonian-Gaussian noise modeling and
 fitting for single-image raw-data", IEEE TIP 2008, Eq. 3). A `gamma` above 1 crushes the shadows, `cast` is a
-wrong white balance; LOL has both (Wei et al., "Deep Retinex Decomposition", BMVC 2018).
+wrong white balance; LOL has both (Wei et al., "Deep Retinex Decomposition", BMVC 2018). A scene at night has lamps:
+pools of light, warm or cold, that the exposure was made for, and sources that stay white however short it is.
 """
 
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ from ._fields import (
     NEARLY_NONE,
     Field,
     check_photo,
+    clipped_lights,
     from_linear,
     generators,
     log_uniform,
     require_range,
     smooth_field,
+    smooth_noise,
     to_linear,
     to_photo,
 )
@@ -48,6 +51,12 @@ class LowLightParams:
     """Gains of the camera's white balance, which amplify the noise of R, G and B, each [1, 4]."""
     smoothing: float
     """Strength of the camera's smoothing of the noise over neighbouring pixels, [0, 1]."""
+    lamps: int = 0
+    """Pools of lamplight, [0, 8]."""
+    lamplight: float = 0.0
+    """Light in the middle of a pool beyond that of the scene, stops, [0, 9]."""
+    highlights: float = 0.0
+    """Light of clipped white beyond full white, as a share of full white, [0, 500]."""
 
     def __post_init__(self) -> None:
         require_range(self, "ev", -9, 0)
@@ -58,6 +67,9 @@ class LowLightParams:
         require_range(self, "read_noise", 0, 0.05)
         require_range(self, "gains", 1, 4)
         require_range(self, "smoothing", 0, 1)
+        require_range(self, "lamps", 0, 8)
+        require_range(self, "lamplight", 0, 9)
+        require_range(self, "highlights", 0, 500)
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
@@ -65,8 +77,10 @@ class LowLightParams:
         nearly_none = rng.random() < NEARLY_NONE
         strength = 0.06 if nearly_none else 1.0
         cast = 2 ** np.clip(rng.normal(0, 0.25 * strength, 3), -1, 0.5)
+        ev = float(-0.15 * rng.random() ** 2 if nearly_none else rng.uniform(-6.5, -0.8))
+        is_lit = not nearly_none and rng.random() < 0.35
         return cls(
-            ev=float(-0.15 * rng.random() ** 2 if nearly_none else rng.uniform(-6.5, -0.8)),
+            ev=ev,
             gamma=float(1 + rng.uniform(-0.15, 0.7) * strength),
             cast=(float(cast[0]), float(cast[1]), float(cast[2])),
             unevenness=float(rng.uniform(0, 0.5) * strength) if rng.random() < 0.4 else 0.0,
@@ -74,6 +88,9 @@ class LowLightParams:
             read_noise=log_uniform(rng, 2e-5, 1e-4) if nearly_none else log_uniform(rng, 5e-5, 1.2e-3),
             gains=(float(rng.uniform(1, 2.2)), 1.0, float(rng.uniform(1, 2))),
             smoothing=float(rng.uniform(0, 1)),
+            lamps=int(rng.integers(1, 5)) if is_lit else 0,
+            lamplight=float(rng.uniform(0.3, 1) * -ev) if is_lit else 0.0,
+            highlights=float(2**-ev * rng.uniform(0.1, 2)) if is_lit or rng.random() < 0.2 else 0.0,
         )
 
 
@@ -92,9 +109,11 @@ def low_light(clean: Pixels, seed: int, params: LowLightParams | None = None) ->
     raw = curve[clean] * np.asarray(params.cast, np.float32)
     if params.unevenness > 0:
         raw *= (1 - params.unevenness * smooth_field(rng, height, width, 2))[:, :, None]
-    noise = rng.standard_normal(raw.shape, dtype=np.float32)
-    if params.smoothing > 0:
-        noise = _smooth_noise(noise, params.smoothing)
+    if params.highlights > 0:
+        raw *= (1 + np.float32(params.highlights) * clipped_lights(clean))[:, :, None]
+    if params.lamps > 0:
+        raw *= _lamplight(height, width, params, rng)
+    noise = smooth_noise(rng.standard_normal(raw.shape, dtype=np.float32), params.smoothing)
     gains = np.asarray(params.gains, np.float32)
     noise *= np.sqrt(
         raw * (gains / np.float32(params.photons)) + (gains * np.float32(params.read_noise)) ** 2
@@ -102,10 +121,15 @@ def low_light(clean: Pixels, seed: int, params: LowLightParams | None = None) ->
     return to_photo(from_linear(raw + noise))
 
 
-def _smooth_noise(noise: Field, smoothing: float) -> Field:
-    """Mix (H, W, 3) noise with its neighbours above and to the left, keeping its variance."""
-    share = np.float32(smoothing / 2)
-    keep = np.float32(1 / np.hypot(1 - share, share))
-    for axis in (0, 1):
-        noise = keep * ((1 - share) * noise + share * np.roll(noise, 1, axis))
-    return noise
+def _lamplight(height: int, width: int, params: LowLightParams, rng: np.random.Generator) -> Field:
+    """Factor by which lamps raise the light, (height, width, 3) float32 >= 1: soft pools, each of one colour."""
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    factor = np.ones((height, width, 3), np.float32)
+    for _ in range(params.lamps):
+        y, x = rng.uniform(-0.1, 1.1) * height, rng.uniform(-0.1, 1.1) * width
+        radius = log_uniform(rng, 0.06, 0.5) * max(height, width)
+        colour = np.array((1, rng.uniform(0.6, 1), rng.uniform(0.3, 1.1)), np.float32)
+        distance = ((rows - np.float32(y)) ** 2 + (columns - np.float32(x)) ** 2) / np.float32(radius**2)
+        pool = np.float32(2**params.lamplight * rng.uniform(0.3, 1)) / (1 + distance) ** 2
+        factor += pool[:, :, None] * colour
+    return factor

@@ -8,7 +8,13 @@ accumulates to a mist of light A with opacity a). `screen` goes from plain addit
 Rain100H) to a screen blend (1). It is applied to the 8 bit sRGB values, as those data sets do.
 
 Each streak is a line of its own angle, length and brightness: the image of a drop that falls during the
-exposure (Garg & Nayar, "Vision and Rain", IJCV 2007), brightest in its middle.
+exposure (Garg & Nayar, "Vision and Rain", IJCV 2007), brightest in its middle. A real drop is transparent: it shows
+the light of a wide part of the scene, and covers what is behind it for a part of the exposure only. Where `glow` is
+set, the streaks are that: O = B + S (L - B) with L the light of the sky, so that they vanish on a bright sky; near
+ones are wide, soft and faint, out of focus.
+
+Drops on the lens show the scene upside down and out of focus, with a darker rim (You et al., "Adherent Raindrop
+Modeling, Detection and Removal in Video", TPAMI 2016, section 3).
 """
 
 from dataclasses import dataclass
@@ -73,6 +79,12 @@ class RainParams:
     """Opacity of the veil of distant rain, [0, 0.8]."""
     airlight: float
     """Brightness of the veil, as a share of full white, [0.4, 1]."""
+    glow: float = -1.0
+    """Light of transparent streaks, as a share of full white, [0, 1]; -1 adds or screens the streaks."""
+    drops: int = 0
+    """Drops on the lens, [0, 200]."""
+    drop_radius: float = 8.0
+    """Mean radius of the drops, pixels, [2, 60]."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.layers) <= 8:
@@ -82,12 +94,16 @@ class RainParams:
         require_range(self, "tint", 0.8, 1)
         require_range(self, "veil", 0, 0.8)
         require_range(self, "airlight", 0.4, 1)
+        require_range(self, "glow", -1, 1)
+        require_range(self, "drops", 0, 200)
+        require_range(self, "drop_radius", 2, 60)
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
         """Draw a rain: hardly any in a share `NEARLY_NONE` of draws, heavy in half of them, light in the others.
 
-        Heavy rain has up to five layers, each with a direction of its own.
+        Heavy rain has up to five layers, each with a direction of its own. Four in ten rains are transparent, with
+        layers at several distances.
         """
         kind = rng.random()
         layers: tuple[StreakLayer, ...]
@@ -104,15 +120,43 @@ class RainParams:
                 _draw_layer(rng, coverage=(0.08, 0.8), intensity=(0.15, 0.85), width=(1.0, 4.5), around=main)
                 for _ in range(rng.integers(1, 6))
             )
-        veiled = kind >= 0.4 and rng.random() < 0.4
+        is_transparent = kind >= NEARLY_NONE and rng.random() < 0.4
+        if is_transparent:
+            layers = _draw_distances(rng, heavy=kind >= 0.5)
+        veiled = kind >= 0.4 and rng.random() < (0.7 if is_transparent else 0.4)
         return cls(
             layers=layers,
             screen=float(rng.choice([0.0, rng.random(), 1.0], p=[0.5, 0.3, 0.2])),
             unevenness=float(rng.uniform(0, 0.8)),
             tint=(float(rng.uniform(0.93, 1)), float(rng.uniform(0.96, 1)), 1.0),
-            veil=float(rng.uniform(0.02, 0.4)) if veiled else 0.0,
-            airlight=float(rng.uniform(0.6, 1)),
+            veil=float(rng.uniform(0.02, 0.5)) if veiled else 0.0,
+            airlight=float(rng.uniform(0.5, 1)),
+            glow=float(rng.uniform(0.55, 1)) if is_transparent else -1.0,
+            drops=int(rng.integers(1, 40)) if kind >= NEARLY_NONE and rng.random() < 0.1 else 0,
+            drop_radius=log_uniform(rng, 3, 20),
         )
+
+
+def _draw_distances(rng: np.random.Generator, heavy: bool) -> tuple[StreakLayer, ...]:
+    """Layers of one rain from far to near: fine and dense, then long, wide, few and faint."""
+    angle = float(np.clip(rng.normal(0, 15), -60, 60))
+    size = log_uniform(rng, 0.6, 2)  # longer exposures and longer lenses draw longer streaks
+    layers = []
+    for distance, chance in enumerate((0.9, 0.9, 0.6, 0.35)):
+        if distance and rng.random() > chance:
+            continue
+        width = float(np.clip(size * log_uniform(rng, 0.8, 1.3) * 1.9**distance, 1, 12))
+        layers.append(
+            StreakLayer(
+                angle=float(np.clip(angle + rng.normal(0, 3), -80, 80)),
+                spread=log_uniform(rng, 0.5, 5),
+                length=float(np.clip(width * log_uniform(rng, 8, 30), 4, 200)),
+                width=width,
+                coverage=log_uniform(rng, 0.05, 0.9 if heavy else 0.25) / 1.5**distance,
+                intensity=log_uniform(rng, 0.15, 0.7) / 1.5**distance,
+            )
+        )
+    return tuple(layers)
 
 
 def _draw_layer(
@@ -151,12 +195,42 @@ def rain(clean: Pixels, seed: int, params: RainParams | None = None) -> Pixels:
     streaks *= 1 - params.unevenness * smooth_field(rng, height, width, 2)
     light = streaks[:, :, None] * np.asarray(params.tint, np.float32)
     dry = clean.astype(np.float32)
-    wet = dry + light * (255 - np.float32(params.screen) * dry)
+    if params.glow >= 0:
+        sky = 255 * np.float32(params.glow) * np.asarray(params.tint, np.float32)
+        wet = dry + np.minimum(streaks, 0.95)[:, :, None] * np.maximum(sky - dry, 0)
+    else:
+        wet = dry + light * (255 - np.float32(params.screen) * dry)
     if params.veil > 0:
         opacity = params.veil * (0.7 + 0.3 * smooth_field(rng, height, width, 2))[:, :, None]
         wet = np.minimum(wet, 255)
         wet += opacity * (255 * np.float32(params.airlight) - wet)
+    if params.drops > 0:
+        wet = _drops_on_the_lens(np.clip(wet, 0, 255), params, rng)
     return to_photo(wet)
+
+
+def _drops_on_the_lens(wet: Field, params: RainParams, rng: np.random.Generator) -> Field:
+    """Draw drops in front of a (H, W, 3) field: each shows the scene around it upside down, out of focus."""
+    height, width = wet.shape[:2]
+    soft = np.stack([gaussian_blur(wet[..., i], 2.5) for i in range(3)], axis=-1)
+    for _ in range(params.drops):
+        radius = params.drop_radius * rng.lognormal(0, 0.4)
+        y, x = rng.uniform(0, height), rng.uniform(0, width)
+        tall, wide = radius * rng.uniform(1, 1.4), radius * rng.uniform(0.8, 1.1)
+        top, bottom = max(int(y - tall), 0), min(int(y + tall) + 2, height)
+        left, right = max(int(x - wide), 0), min(int(x + wide) + 2, width)
+        dy = (np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(y)) / np.float32(tall)
+        dx = (np.arange(left, right, dtype=np.float32)[None, :] - np.float32(x)) / np.float32(wide)
+        distance = np.hypot(dy, dx)
+        # The farther from the middle, the farther away lies what is seen there.
+        reach = np.float32(6 * radius)
+        rows = np.clip(np.rint(y - reach * dy * (0.5 + distance)), 0, height - 1).astype(np.int64)
+        columns = np.clip(np.rint(x - reach * dx * (0.5 + distance)), 0, width - 1).astype(np.int64)
+        seen = soft[rows, columns] * (1 - 0.5 * np.clip(distance, 0, 1) ** 4)[:, :, None]
+        cover = np.clip(np.float32(radius / 2) * (1 - distance), 0, 0.95)[:, :, None]
+        patch = wet[top:bottom, left:right]
+        patch += cover * (seen - patch)
+    return wet
 
 
 def _streaks(layer: StreakLayer, height: int, width: int, rng: np.random.Generator) -> Field:
