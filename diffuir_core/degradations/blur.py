@@ -64,7 +64,7 @@ class BlurParams:
     rotation: float = 0.0
     """Largest turn of the camera about its axis on the way, degrees, [0, 10]."""
     highlights: float = 0.0
-    """Light of clipped white beyond full white, as a share of full white, [0, 50]; only where light is averaged."""
+    """Light of clipped white beyond full white, as a share of full white, [0, 50]; not with `in_levels`."""
 
     def __post_init__(self) -> None:
         require_range(self, "extent", 0, 63)
@@ -90,7 +90,9 @@ class BlurParams:
         is_still = split and rng.random() < 1 / 3
         return cls(
             extent=float(rng.uniform(0, 0.8)) if is_still else extent,
-            second_extent=float(min(extent * (1.0 if is_still else rng.uniform(0, 1.5)), 40)) if split else -1.0,
+            second_extent=float(min(extent * (1.0 if is_still else rng.uniform(0, 1.5)), 40))
+            if split
+            else -1.0,
             shake=float(rng.choice([0.0, rng.random()], p=[0.25, 0.75])),
             in_levels=in_levels,
             defocus=float(rng.uniform(0, 0.4) if nearly_none else rng.uniform(0.3, 2.5)) if focus else 0.0,
@@ -151,8 +153,10 @@ def _expose(
         start_y = margin + y + dy - sin * (x + 0.5) - cos * (y + 0.5) + 0.5
         coefficients = (cos, -sin, start_x, sin, cos, start_y)
         for i, channel in enumerate(channels):
-            total[..., i] += channel.transform(
-                (width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR
+            total[..., i] += np.asarray(
+                channel.transform(
+                    (width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR
+                )
             )
     total /= len(chosen)
     if params.defocus > 0:

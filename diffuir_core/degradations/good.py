@@ -1,6 +1,6 @@
 """Pictures with nothing wrong, drawn by code: what a network must learn to leave alone besides good photos.
 
-Night skies, star fields, pages and screens of text, drawings, charts, gradients and even surfaces hardly occur among
+Night skies, star fields, pages and screens of text, drawings, gradients and even surfaces hardly occur among
 photos, and a network that has never seen one takes its darkness, its even colour or its thin lines for a fault.
 """
 
@@ -23,7 +23,9 @@ def good_picture(seed: int, height: int, width: int) -> Pixels:
     if rng.random() < 0.3:
         # A scan, or a screen that was photographed and made smaller: softer, with a little grain.
         soft = np.stack([gaussian_blur(picture[..., i].astype(np.float32), 0.6) for i in range(3)], axis=-1)
-        picture = to_photo(soft + np.float32(rng.uniform(0, 1.5)) * rng.standard_normal(soft.shape, np.float32))
+        picture = to_photo(
+            soft + np.float32(rng.uniform(0, 1.5)) * rng.standard_normal(soft.shape, np.float32)
+        )
     return picture
 
 
@@ -67,7 +69,9 @@ def _night_sky(rng: np.random.Generator, height: int, width: int) -> Pixels:
     levels = np.ones((height, width, 3), np.float32) * sky * rise
     if rng.random() < 0.4:
         cloud = smooth_field(rng, height, width, 4) ** 3
-        levels += cloud[:, :, None] * np.float32(rng.uniform(5, 60)) * np.array(rng.uniform(0.4, 1, 3), np.float32)
+        levels += (
+            cloud[:, :, None] * np.float32(rng.uniform(5, 60)) * np.array(rng.uniform(0.4, 1, 3), np.float32)
+        )
     levels += _stars(rng, height, width, log_uniform(rng, 2e-4, 8e-3))
     y, x = np.mgrid[:height, :width].astype(np.float32)
     if rng.random() < 0.3:
@@ -149,14 +153,14 @@ def _drawing(rng: np.random.Generator, height: int, width: int) -> Pixels:
     is_filled, slant = rng.random() < 0.5, rng.uniform(-0.2, 0.2)
     for _ in range(int(log_uniform(rng, 5, 80))):
         x, y = (float(value) for value in rng.uniform(0, 2, 2) * (width, height))
-        size = log_uniform(rng, 6, 2 * max(height, width))
+        size = log_uniform(rng, 2, 2 * max(height, width, 2))
         kind, thick = rng.random(), int(log_uniform(rng, 1, 12))
         colour = _colour(rng) if is_filled else ink
         box = (x, y, x + size, y + size * rng.uniform(0.3, 1.5))
         if kind < 0.35:
             canvas.line((x, y, x + size * slant, y + size), fill=ink, width=thick)
         elif kind < 0.6:
-            steps = rng.normal(0, size / 6, (8, 2)).cumsum(0) + (x, y)
+            steps = rng.normal(0, size / 6, (8, 2)).cumsum(0) + np.array((x, y))
             canvas.line([(float(a), float(b)) for a, b in steps], fill=ink, width=thick, joint="curve")
         elif kind < 0.8:
             canvas.ellipse(box, fill=colour if is_filled else None, outline=ink, width=thick)

@@ -8,9 +8,9 @@ RESIDE do (Li et al., "Benchmarking Single-Image Dehazing and Beyond", IEEE TIP 
 
 A photo has no depth, so one is synthesised: it grows towards the top, up to a horizon at a random height, with a
 smooth relief and a part that follows the brightness of large regions. A guided filter (He & Sun, "Fast Guided
-Filter", arXiv 1505.00996) then aligns its steps with the edges of the photo. Real haze is not even: its density varies
-in patches, and at night each light has a glow (Li et al., "Nighttime Haze Removal with Glow and Multiple Light
-Colors", ICCV 2015, Eq. 3), which is the light of the photo, spread by the haze in front of it.
+Filter", arXiv 1505.00996) then aligns its steps with the edges of the photo. Real haze is not even: its density
+varies in patches, and at night each light has a glow (Li et al., "Nighttime Haze Removal with Glow and Multiple
+Light Colors", ICCV 2015, Eq. 3), which is the light of the photo, spread by the haze in front of it.
 """
 
 from dataclasses import dataclass
@@ -84,13 +84,13 @@ class HazeParams:
         near = float(0.05 + 0.65 * rng.random() ** 2)
         flat = rng.random() < 1 / 12
         # The haze of data sets is grey daylight; smog, dust and dusk are darker and coloured.
-        by_day = rng.random() < 0.8
+        by_day = rng.random() < 0.85
         # Dust and dusk are yellow, twilight is blue; no haze is green or purple.
         warmth = rng.normal(0, 0.03 if by_day else 0.1) * (rng.random() < 0.5 or not by_day)
         cast = warmth * np.array((1, 0.25, -1)) + rng.normal(0, 0.01, 3)
         light = np.clip(rng.uniform(0.7, 1) + cast if by_day else rng.uniform(0.25, 0.8) + cast, 0.2, 1)
         return cls(
-            beta=float(rng.uniform(0.01, 0.15) if nearly_none else log_uniform(rng, 0.35, 3.2)),
+            beta=float(rng.uniform(0.01, 0.08) if nearly_none else log_uniform(rng, 0.35, 3.2)),
             airlight=(float(light[0]), float(light[1]), float(light[2])),
             near=near,
             far=near if flat else float(near + (1 - near) * np.sqrt(rng.random())),

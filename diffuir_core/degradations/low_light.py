@@ -5,8 +5,9 @@
 The variance of shot noise is proportional to the signal, that of read noise is constant: the Gaussian
 approximation of Poisson-Gaussian raw noise (Foi et al., "Practical Poissonian-Gaussian noise modeling and
 fitting for single-image raw-data", IEEE TIP 2008, Eq. 3). A `gamma` above 1 crushes the shadows, `cast` is a
-wrong white balance; LOL has both (Wei et al., "Deep Retinex Decomposition", BMVC 2018). A scene at night has lamps:
-pools of light, warm or cold, that the exposure was made for, and sources that stay white however short it is.
+wrong white balance; LOL has both (Wei et al., "Deep Retinex Decomposition", BMVC 2018). A scene at night has
+lamps: pools of light, warm or cold, that the exposure was made for, and sources that stay white however short it
+is.
 """
 
 from dataclasses import dataclass

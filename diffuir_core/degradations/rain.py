@@ -8,10 +8,10 @@ accumulates to a mist of light A with opacity a). `screen` goes from plain addit
 Rain100H) to a screen blend (1). It is applied to the 8 bit sRGB values, as those data sets do.
 
 Each streak is a line of its own angle, length and brightness: the image of a drop that falls during the
-exposure (Garg & Nayar, "Vision and Rain", IJCV 2007), brightest in its middle. A real drop is transparent: it shows
-the light of a wide part of the scene, and covers what is behind it for a part of the exposure only. Where `glow` is
-set, the streaks are that: O = B + S (L - B) with L the light of the sky, so that they vanish on a bright sky; near
-ones are wide, soft and faint, out of focus.
+exposure (Garg & Nayar, "Vision and Rain", IJCV 2007), brightest in its middle. A real drop is transparent: it
+shows the light of a wide part of the scene, and covers what is behind it for a part of the exposure only. With
+`glow` the streaks are that: O = B + S (L - B) where the light of the sky L exceeds B, so that they vanish on a
+bright sky; near ones are wide, soft and faint, out of focus.
 
 Drops on the lens show the scene upside down and out of focus, with a darker rim (You et al., "Adherent Raindrop
 Modeling, Detection and Removal in Video", TPAMI 2016, section 3).
@@ -102,7 +102,7 @@ class RainParams:
     def draw(cls, rng: np.random.Generator) -> Self:
         """Draw a rain: hardly any in a share `NEARLY_NONE` of draws, heavy in half of them, light in the others.
 
-        Heavy rain has up to five layers, each with a direction of its own. Four in ten rains are transparent, with
+        Heavy rain has up to five layers, each with a direction of its own. Three in ten rains are transparent, with
         layers at several distances.
         """
         kind = rng.random()
@@ -120,7 +120,7 @@ class RainParams:
                 _draw_layer(rng, coverage=(0.08, 0.8), intensity=(0.15, 0.85), width=(1.0, 4.5), around=main)
                 for _ in range(rng.integers(1, 6))
             )
-        is_transparent = kind >= NEARLY_NONE and rng.random() < 0.4
+        is_transparent = kind >= NEARLY_NONE and rng.random() < (0.2 if kind >= 0.5 else 0.45)
         if is_transparent:
             layers = _draw_distances(rng, heavy=kind >= 0.5)
         veiled = kind >= 0.4 and rng.random() < (0.7 if is_transparent else 0.4)
@@ -153,7 +153,7 @@ def _draw_distances(rng: np.random.Generator, heavy: bool) -> tuple[StreakLayer,
                 length=float(np.clip(width * log_uniform(rng, 8, 30), 4, 200)),
                 width=width,
                 coverage=log_uniform(rng, 0.05, 0.9 if heavy else 0.25) / 1.5**distance,
-                intensity=log_uniform(rng, 0.15, 0.7) / 1.5**distance,
+                intensity=log_uniform(rng, 0.2, 0.95 if heavy else 0.6) / 1.4**distance,
             )
         )
     return tuple(layers)

@@ -154,7 +154,7 @@ def test_severity_reaches_from_nearly_clean_to_heavy(
     [
         ("haze", lambda params: params.beta <= 0.15),
         ("low_light", lambda params: params.ev >= -0.15),
-        ("blur", lambda params: params.extent < 1),
+        ("blur", lambda params: params.extent < 1 and params.second_extent < 0),
     ],
 )
 def test_the_share_of_draws_that_hardly_change_the_photo(

@@ -1,5 +1,5 @@
 from .index import open_index
-from .mixture import SHARES, Mixture, Slot, TrainingStage, quotas
+from .mixture import SHARES, Draws, Mixture, Slot, TrainingStage, quotas
 from .pairs import Pair, find_pairs, pairs_of
 from .samples import Sample, UnusablePhoto, load_or_replace, load_slot, read_whole
 from .sources import (
@@ -19,6 +19,7 @@ from .stream import LocalBatch, local_batches
 __all__ = [
     "SHARES",
     "DataConfig",
+    "Draws",
     "Folder",
     "Items",
     "LocalBatch",

@@ -29,11 +29,31 @@ class Slot:
 
 @dataclass(frozen=True)
 class TrainingStage:
-    """A stage of training: `batches` global batches of `batch` images in crops of `crop` x `crop` pixels."""
+    """A stage of training: `batches` global batches of `batch` images in crops of `crop` x `crop` pixels.
+
+    whole: share of the crops for which the photo is made smaller first, so that the crop holds nearly all of it.
+    """
 
     batches: int
     batch: int
     crop: int
+    whole: float = 0.0
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Shares of the photos without a degraded counterpart that are drawn in other ways than the task's own."""
+
+    second: float = 0.0
+    """Share with a second degradation, 0 to 1."""
+    traces: float = 0.0
+    """Share with a camera's own traces, 0 to 1."""
+    good: float = 0.0
+    """Share with nothing wrong, 0 to 1: half of them the photo as it is, half drawn pictures."""
+
+
+NO_OTHER_DRAWS = Draws()
+"""Every photo is degraded by its task alone."""
 
 
 def quotas(batch: int, shares: Mapping[str, float] = SHARES) -> dict[str, int]:
@@ -56,7 +76,7 @@ class Mixture:
     """The plan of a training run: which slots each global batch holds. Its length is the number of batches.
 
     stages: the stages of training, in order. sizes: number of items of each task. shares: share of each task in a
-    batch.
+    batch. draws: shares of photos that are degraded in other ways.
     """
 
     def __init__(
@@ -65,8 +85,10 @@ class Mixture:
         stages: Sequence[TrainingStage],
         sizes: Mapping[str, int],
         shares: Mapping[str, float] = SHARES,
+        draws: Draws = NO_OTHER_DRAWS,
     ) -> None:
         self.seed = seed
+        self.draws = draws
         self.stages = tuple(stages)
         self.sizes = dict(sizes)
         self.quotas = [quotas(stage.batch, shares) for stage in self.stages]

@@ -8,16 +8,17 @@ from threading import Lock
 
 import numpy as np
 from cachetools import LRUCache, cached
+from PIL import Image
 
 from diffuir_core import UserError
-from diffuir_core.degradations import degrade
+from diffuir_core.degradations import degrade, good_picture
 from diffuir_core.equalise import equalise_histogram
 from diffuir_core.imaging import ImageError, decode
 
 from .. import storage
 from ..text import size_text
 from .index import EQUALISE, read_image
-from .mixture import Slot
+from .mixture import NO_OTHER_DRAWS, Draws, Slot
 from .sources import Source
 
 VARIED_TONES = frozenset(("rain", "snow", "blur"))
@@ -68,8 +69,16 @@ Read = Callable[[str, int | None, int | None], np.ndarray]
 """`read_pixels`, or a function that returns pixels that it has read before."""
 
 
-def load_or_replace(slot: Slot, items: Sequence[Source], crop: int, read: Read = read_pixels) -> Sample:
-    """Load the slot's sample; an unusable item is replaced by the next one, and so on.
+def load_or_replace(
+    slot: Slot,
+    items: Sequence[Source],
+    crop: int,
+    read: Read = read_pixels,
+    *,
+    whole: float = 0.0,
+    draws: Draws = NO_OTHER_DRAWS,
+) -> Sample:
+    """Load the slot's sample as `load_slot` does; an unusable item is replaced by the next one, and so on.
 
     Which item replaces an unusable one thus follows from the slot and the files alone. Raises `UserError` after
     UNUSABLE_IN_A_ROW items, and where the store does not answer, which is no reason to take another item.
@@ -78,7 +87,7 @@ def load_or_replace(slot: Slot, items: Sequence[Source], crop: int, read: Read =
     while len(replaced) < UNUSABLE_IN_A_ROW:
         source = items[(slot.index + len(replaced)) % len(items)]
         try:
-            degraded, clean = load_slot(slot, source, crop, read)
+            degraded, clean = load_slot(slot, source, crop, read, whole=whole, draws=draws)
             return Sample(degraded, clean, tuple(replaced))
         except UnusablePhoto as error:
             # Photos of a packed file share its name, so the key says which one it was.
@@ -90,28 +99,54 @@ def load_or_replace(slot: Slot, items: Sequence[Source], crop: int, read: Read =
 
 
 def load_slot(
-    slot: Slot, source: Source, crop: int, read: Read = read_pixels
+    slot: Slot,
+    source: Source,
+    crop: int,
+    read: Read = read_pixels,
+    *,
+    whole: float = 0.0,
+    draws: Draws = NO_OTHER_DRAWS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (degraded, clean), each uint8 (crop, crop, 3): a pure function of the slot and the files.
 
-    A photo with a side under `crop` is padded by reflection. Raises `UnusablePhoto` as `read_whole` does.
+    whole: probability that the photo is made smaller until its shorter side is `crop`. draws: shares of other
+    draws where the photo has no degraded counterpart. A photo with a side under `crop` is padded by reflection.
+    Raises `UnusablePhoto` as `read_whole` does.
     """
     rng = np.random.default_rng(slot.seed)
-    clean, *twin = read_whole(source, read)
+    photos = read_whole(source, read)
+    # Another generator, so that crops and degradations stay what they are without these shares.
+    other = np.random.default_rng((slot.seed, 1))
+    if other.random() < whole:
+        photos = [_smaller(photo, crop) for photo in photos]
+    clean, *twin = photos
     top, left = (int(rng.integers(max(side - crop, 0) + 1)) for side in clean.shape[:2])
     window = (slice(top, top + crop), slice(left, left + crop))
     clean = _pad(clean[window], crop)
     if twin:
         degraded = _pad(twin[0][window], crop)
+    elif other.random() < draws.good:
+        degraded = clean = good_picture(slot.seed, crop, crop) if other.random() < 0.5 else clean
     else:
         if slot.task in VARIED_TONES and rng.random() < VARIED_SHARE:
             clean = vary_tones(clean, rng)
-        degraded = degrade(slot.task, clean, int(rng.integers(2**63)))
+        seed = int(rng.integers(2**63))
+        degraded = degrade(slot.task, clean, seed, second=draws.second, traces=draws.traces)
     # Flipped after the degradation, which depends on up and down: haze is thicker towards the horizon.
     for axis in (0, 1):
         if rng.random() < 0.5:
             clean, degraded = np.flip(clean, axis), np.flip(degraded, axis)
     return np.ascontiguousarray(degraded), np.ascontiguousarray(clean)
+
+
+def _smaller(photo: np.ndarray, side: int) -> np.ndarray:
+    """Reduce uint8 (H, W, 3) until its shorter side is `side` pixels; a smaller photo stays as it is."""
+    height, width = photo.shape[:2]
+    scale = side / min(height, width)
+    if scale >= 1:
+        return photo
+    size = max(side, round(width * scale)), max(side, round(height * scale))
+    return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0))
 
 
 def read_whole(source: Source, read: Read = read_pixels) -> list[np.ndarray]:

@@ -79,7 +79,7 @@ class LoadLocalBatch:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         batch = int(row["item"])
-        crop = self.mixture.stage(batch).crop
+        stage, draws = self.mixture.stage(batch), self.mixture.draws
         sources: Mapping[str, Sequence[Source]] = ray.get(self.sources)
 
         # Files are read in threads, but processed in one: sharing the interpreter lock takes a third longer.
@@ -91,7 +91,10 @@ class LoadLocalBatch:
             def read(*photo: Any) -> np.ndarray:
                 return photos[photo].result() if photo in photos else read_pixels(*photo)
 
-            samples = [load_or_replace(slot, sources[slot.task], crop, read) for slot in slots]
+            samples = [
+                load_or_replace(slot, sources[slot.task], stage.crop, read, whole=stage.whole, draws=draws)
+                for slot in slots
+            ]
         return {
             "batch": batch,
             "degraded": np.stack([sample.degraded for sample in samples]),

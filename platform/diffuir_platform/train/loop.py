@@ -26,7 +26,7 @@ from diffuir_core.restorer import as_signal
 from diffuir_core.sampling import ddim, last
 from diffuir_core.schedule import sampling_times
 
-from ..data import LocalBatch, Mixture, local_batches, preprocessing
+from ..data import Draws, LocalBatch, Mixture, local_batches, preprocessing
 from ..tracking import Tracker
 from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, scratch_folder
 from .panels import sample_panel
@@ -90,7 +90,11 @@ def train_worker(setup: WorkerSetup) -> None:
     sources = ray.get(setup.sources)
     prepared = preprocessing({task: sources[task] for task in config.tasks})
     mixture = Mixture(
-        config.seed, config.batch_stages(), {t: len(s) for t, s in sources.items()}, config.mixture
+        config.seed,
+        config.batch_stages(),
+        {t: len(s) for t, s in sources.items()},
+        config.mixture,
+        Draws(**config.draws.model_dump()),
     )
     meter = Meter(device, world_size)
     batches = meter.timed(

@@ -26,6 +26,21 @@ class StageConfig(Config):
     batch: int = Field(default=10, gt=0)
     """Images in a global batch, over all workers; the share of each task in it must be a whole number."""
 
+    whole: float = Field(default=0.0, ge=0, le=1)
+    """Share of the crops for which the photo is made smaller first, until the crop holds nearly all of it: how
+    bright a scene should be shows in the whole of it."""
+
+
+class DrawsConfig(Config):
+    """Shares of the photos without a degraded counterpart that are not degraded by their task alone."""
+
+    second: float = Field(default=0.0, ge=0, le=1)
+    """Share with a second degradation, such as rain at night."""
+    traces: float = Field(default=0.0, ge=0, le=1)
+    """Share with a camera's own traces: noise, sharpening, JPEG."""
+    good: float = Field(default=0.0, ge=0, le=1)
+    """Share with nothing wrong: photos as they are, and drawn night skies, text, screens and flat frames."""
+
 
 class EmaConfig(Config):
     """The exponential moving average of the weights, which is exported."""
@@ -87,6 +102,7 @@ class TrainConfig(Config):
     validation: ValidationConfig = ValidationConfig()
     mixture: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=lambda: dict(SHARES))
     """Share of each task in every global batch."""
+    draws: DrawsConfig = DrawsConfig()
 
     stages: tuple[StageConfig, ...] = (StageConfig(steps=300_000),)
     """Stages of the training, one after the other."""
@@ -187,7 +203,7 @@ class TrainConfig(Config):
 
     def batch_stages(self) -> list[TrainingStage]:
         """The stages in global batches instead of steps."""
-        return [TrainingStage(s.steps * self.accumulate, s.batch, s.crop) for s in self.stages]
+        return [TrainingStage(s.steps * self.accumulate, s.batch, s.crop, s.whole) for s in self.stages]
 
 
 OPERATIONAL = frozenset(
