@@ -137,7 +137,8 @@ def _screen(rng: np.random.Generator, height: int, width: int) -> Pixels:
         w, h = log_uniform(rng, 0.05, 0.9) * width, log_uniform(rng, 0.03, 0.6) * height
         box = (float(x), float(y), float(x + w), float(y + h))
         fill = _colour(rng) if rng.random() < 0.6 else paper
-        canvas.rounded_rectangle(box, radius=float(rng.choice((0, 4, 10))), fill=fill, outline=ink)
+        radius = float(rng.choice((0, 4, 10))) if min(w, h) > 24 else 0.0
+        canvas.rounded_rectangle(box, radius=radius, fill=fill, outline=ink)
         size = int(log_uniform(rng, 9, 22))
         label = (255, 255, 255) if sum(fill) < 380 else (0, 0, 0)
         text = _words(rng, int(rng.integers(2, 30)))

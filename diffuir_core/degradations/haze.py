@@ -90,7 +90,7 @@ class HazeParams:
         cast = warmth * np.array((1, 0.25, -1)) + rng.normal(0, 0.01, 3)
         light = np.clip(rng.uniform(0.7, 1) + cast if by_day else rng.uniform(0.25, 0.8) + cast, 0.2, 1)
         return cls(
-            beta=float(rng.uniform(0.01, 0.08) if nearly_none else log_uniform(rng, 0.35, 3.2)),
+            beta=float(rng.uniform(0.01, 0.08) if nearly_none else log_uniform(rng, 0.2, 3.5)),
             airlight=(float(light[0]), float(light[1]), float(light[2])),
             near=near,
             far=near if flat else float(near + (1 - near) * np.sqrt(rng.random())),

@@ -102,8 +102,8 @@ class RainParams:
     def draw(cls, rng: np.random.Generator) -> Self:
         """Draw a rain: hardly any in a share `NEARLY_NONE` of draws, heavy in half of them, light in the others.
 
-        Heavy rain has up to five layers, each with a direction of its own. Three in ten rains are transparent, with
-        layers at several distances.
+        Heavy rain has up to five layers, each with a direction of its own. Three in ten rains are transparent,
+        with layers at several distances.
         """
         kind = rng.random()
         layers: tuple[StreakLayer, ...]
