@@ -1,5 +1,6 @@
 from .index import open_index
 from .mixture import SHARES, Draws, Mixture, Slot, TrainingStage, quotas
+from .overlap import check_apart
 from .pairs import Pair, find_pairs, pairs_of
 from .samples import Sample, UnusablePhoto, load_or_replace, load_slot, read_whole
 from .sources import (
@@ -31,6 +32,7 @@ __all__ = [
     "Source",
     "TrainingStage",
     "UnusablePhoto",
+    "check_apart",
     "describe",
     "find_items",
     "find_pairs",

@@ -25,6 +25,7 @@ from . import mat
 from .index import EQUALISE, IndexRow, open_index, write_index
 from .layouts import Layout, find_layout, with_names
 from .matching import Candidate, File, Matcher, translated_database_errors
+from .overlap import TestPhotos, read_clean
 from .packing import pack
 from .settings import IndexOptions
 
@@ -98,6 +99,7 @@ def build_index(
         if not is_utf8(uri):
             raise UserError(f"the name {one_line(uri)} is not UTF-8: rename it")
     layout = _resolve_layout(root, options)
+    tests = TestPhotos(options.apart_from) if options.apart_from else None
     _check_out(out)
     for folder in filter(None, (out.rpartition("/")[0] or "/", options.pack)):
         storage.check_writable(folder)
@@ -108,9 +110,10 @@ def build_index(
         matcher.add(_list_below(root))
         summary.ignored = matcher.ignored
         rows = _rows(
-            matcher, layout, EQUALISE if options.equalise else "", options.mismatched, summary, notify
+            matcher, layout, EQUALISE if options.equalise else "", options.mismatched, summary, notify, tests
         )
-        written = write_index(out, rows if options.pack is None else pack(rows, options.pack))
+        apart_from = () if tests is None else tests.fingerprints
+        written = write_index(out, rows if options.pack is None else pack(rows, options.pack), apart_from)
     summary.fingerprint = written.fingerprint
     return summary
 
@@ -156,10 +159,11 @@ def _rows(
     most_mismatched: float,
     summary: IndexSummary,
     notify: Callable[[int], None],
+    tests: TestPhotos | None,
 ) -> Iterator[IndexRow]:
     """Yield the rows as their headers are read; raises after the last one, before the index is renamed into place,
     where `_check_counts` does."""
-    read_row = _RowReader(matcher.root, preprocessing)
+    read_row = _RowReader(matcher.root, preprocessing, tests)
     done = 0
     for candidate, found in threaded_map(read_row, matcher.candidates()):
         part = candidate.part
@@ -180,9 +184,10 @@ def _rows(
 class _RowReader:
     """Reads the headers of a candidate; returns it with its row or the reason for none. Thread-safe."""
 
-    def __init__(self, root: str, preprocessing: str) -> None:
+    def __init__(self, root: str, preprocessing: str, tests: TestPhotos | None) -> None:
         self._root = root
         self._preprocessing = preprocessing
+        self._tests = tests
         self._clean_sizes: LRUCache[str, tuple[int, int]] = LRUCache(SIZES_KEPT)
         self._lock = threading.Lock()
 
@@ -199,7 +204,7 @@ class _RowReader:
         if clean_size not in (None, (width, height)):
             ours, theirs = size_text(width, height), size_text(*(clean_size or (0, 0)))
             return candidate, f"it is {ours} pixels, its clean counterpart {theirs}"
-        return candidate, IndexRow(
+        row = IndexRow(
             task=part.task,
             dataset=part.dataset,
             split=part.split,
@@ -210,6 +215,8 @@ class _RowReader:
             height=height,
             preprocessing=self._preprocessing,
         )
+        other = None if self._tests is None or clean is None else self._tests.same_place(read_clean(row))
+        return candidate, row if other is None else f"it shows what the test photo {other} shows"
 
     def _clean_size(self, file: File, is_paired: bool) -> tuple[int, int]:
         with self._lock:

@@ -32,7 +32,7 @@ ROWS_PER_GROUP = 10_000
 EQUALISE = "equalise"
 """Value of `preprocessing` for photos whose histogram is equalised before the network sees them."""
 
-FORMAT, FINGERPRINT = b"diffuir.index", b"diffuir.fingerprint"
+FORMAT, FINGERPRINT, APART_FROM = b"diffuir.index", b"diffuir.fingerprint", b"diffuir.apart_from"
 VERSION = b"1"
 
 SCHEMA = pa.schema(
@@ -82,6 +82,8 @@ class Index:
     """64 hexadecimal digits, the same for the same photos wherever they are."""
     count: int
     """Number of rows."""
+    apart_from: tuple[str, ...] = ()
+    """Fingerprints of the test indexes of which no photo is in this one."""
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield all rows in order, ROWS_PER_GROUP at a time; columns: names of those to read, None for all."""
@@ -108,11 +110,15 @@ def open_index(uri: str) -> Index:
         metadata = file.metadata.metadata or {}
         if metadata.get(FORMAT) != VERSION:
             raise UserError(f"{uri} is not an index of this version: make it with diffuir index")
-        return Index(uri, metadata[FINGERPRINT].decode(), file.metadata.num_rows)
+        apart_from = tuple(metadata.get(APART_FROM, b"").decode().split())
+        return Index(uri, metadata[FINGERPRINT].decode(), file.metadata.num_rows, apart_from)
 
 
-def write_index(uri: str, rows: Iterable[IndexRow]) -> Index:
-    """Write rows, already sorted as in an index, as they arrive; the file appears whole at the end."""
+def write_index(uri: str, rows: Iterable[IndexRow], apart_from: Sequence[str] = ()) -> Index:
+    """Write rows, already sorted as in an index, as they arrive; the file appears whole at the end.
+
+    apart_from: as in `Index`.
+    """
     uri = storage.absolute(uri)
     digest = hashlib.sha256()
     count = 0
@@ -123,8 +129,9 @@ def write_index(uri: str, rows: Iterable[IndexRow]) -> Index:
             count += len(group)
             columns = {name: [getattr(row, name) for row in group] for name in SCHEMA.names}
             writer.write_table(pa.table(columns, schema=SCHEMA), row_group_size=ROWS_PER_GROUP)
-        writer.add_key_value_metadata({FORMAT: VERSION, FINGERPRINT: digest.hexdigest()})
-    return Index(uri, digest.hexdigest(), count)
+        facts = {FORMAT: VERSION, FINGERPRINT: digest.hexdigest(), APART_FROM: " ".join(apart_from)}
+        writer.add_key_value_metadata(facts)
+    return Index(uri, digest.hexdigest(), count, tuple(apart_from))
 
 
 def fingerprint(rows: Iterable[IndexRow]) -> str:

@@ -22,6 +22,9 @@ class IndexOptions(Config):
     """Note in the index that the network is to see low-light photos with their histograms equalised."""
     mismatched: float = Field(default=0.01, ge=0, le=1)
     """Largest share of a split's files that may have no match."""
+    apart_from: tuple[str, ...] = ()
+    """Indexes of test photos: a training photo that is one of them, or shows its place from the same stand, is
+    left out and named."""
     pack: str | None = None
     """Folder to copy the photos into, in large files that the index then points into; null leaves them where they
     are."""

@@ -66,6 +66,9 @@ class DataConfig(Config):
     """Folders of clean photos; each photo is degraded on the fly for every task."""
     pairs: dict[str, tuple[PairFolder, ...]] = Field(default_factory=dict)
     """Task -> folders of real pairs, used besides the synthetic pairs or, without clean photos, alone."""
+    apart_from: tuple[str, ...] = ()
+    """Indexes of test photos: the run is refused where a training photo is one of them, or shows its place from
+    the same stand."""
 
 
 Photo = tuple[str, int | None, int | None]

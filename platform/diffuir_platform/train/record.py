@@ -81,7 +81,7 @@ def difference(begun: dict[str, Any], settings: dict[str, Any]) -> str | None:
 
 
 def _same_data(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of the data with absolute folders and without the paths of indexes.
+    """Return the settings of the data with absolute folders and without the paths of indexes or what was compared.
 
     An index is compared by the fingerprint of its content; for a folder there are only the names of its files.
     """
@@ -90,7 +90,7 @@ def _same_data(data: dict[str, Any]) -> dict[str, Any]:
         task: [{**pair, "path": storage.absolute(pair["path"])} for pair in folders]
         for task, folders in data.get("pairs", {}).items()
     }
-    return {**data, "index": None, "clean": clean, "pairs": pairs}
+    return {**data, "index": None, "apart_from": None, "clean": clean, "pairs": pairs}
 
 
 def write_record(folder: str, record: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from ray.train.torch import TorchTrainer
 from diffuir_core import UserError, Weights, open_weights
 
 from .. import storage
-from ..data import Items, describe, fingerprint, list_sources
+from ..data import Items, check_apart, describe, fingerprint, list_sources
 from ..inference import fetch_weights
 from ..runtime import cluster_address, ray_session
 from ..storage import Lock, LockClaim, split_uri
@@ -46,6 +46,7 @@ def train(config: TrainConfig, overwrite: bool = False, parent: str | None = Non
     where the run of that name was begun with other settings or data, and where another process is training it.
     """
     sources = list_sources(config.data, config.tasks)
+    check_apart(config.data, sources)
     pairs = held_out(config.validation) if config.validation.wanted else None
     initial = None if config.init_from is None else initial_weights(config.init_from, config.variant)
     if split_uri(config.storage)[0] == "memory":
