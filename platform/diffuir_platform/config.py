@@ -9,7 +9,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args
@@ -125,12 +125,29 @@ def _step(held: dict[str, Any] | list[Any], part: str, where: str) -> str | int:
     return int(part)
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's safe loader, for which a key that stands twice is an error and not the later value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key!r} stands twice: keep one", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(file: str | os.PathLike[str] | None) -> dict[str, Any]:
     """The values of a YAML file, not checked yet, none for None; raises `UserError` where there are none."""
     if file is None:
         return {}
     try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        values = yaml.load(Path(file).read_text(encoding="utf-8"), _UniqueKeys)
     except OSError as error:
         raise UserError(f"can't read the config {file} ({error.strerror}): name a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

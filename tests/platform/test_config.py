@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from types import UnionType
@@ -135,6 +136,15 @@ def test_a_binary_file_is_no_config(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_bytes(b"\xff\xfe\x00\x81")
     refused("not valid YAML", file=file)
+
+
+def test_a_key_that_stands_twice_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    for text in ("seed: 1\nvariant: T\nseed: 2\n", "ema:\n  decay: 0.5\n  every: 1\n  decay: 0.6\n"):
+        file.write_text(text)
+        assert re.search(r"the key '(seed|decay)' stands twice: keep one.*line", refused("YAML", file=file))
+    file.write_text("base: &base {decay: 0.5}\nema:\n  <<: *base\n  every: 2\n")
+    refused("unknown key|base", file=file)  # a merge is not a repetition
 
 
 TEXT = st.text(st.characters(exclude_categories=()) | st.sampled_from("\n\r\t'\":#{}[],&*!|>%@`-. \udce9"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -28,8 +28,8 @@ flat one for haze."""
 VARIED_SHARE = 0.25
 """Share of the photos of VARIED_TONES whose tones are varied."""
 
-UNUSABLE_IN_A_ROW = 32
-"""Unusable items in a row after which a run gives up: so many are not an accident."""
+MOST_UNUSABLE = 1000
+"""Unusable items, drawn for one sample, after which a run gives up: then hardly any can be usable."""
 
 CACHE_BYTES = 512 * 2**20
 """Size of a loading process's cache of decoded photos, bytes: a small collection is decoded only once."""
@@ -78,14 +78,15 @@ def load_or_replace(
     whole: float = 0.0,
     draws: Draws = NO_OTHER_DRAWS,
 ) -> Sample:
-    """Load the slot's sample as `load_slot` does; an unusable item is replaced by the next one, and so on.
+    """Load the slot's sample as `load_slot` does; an unusable item is replaced by another one, drawn by the slot.
 
-    Which item replaces an unusable one thus follows from the slot and the files alone. Raises `UserError` after
-    UNUSABLE_IN_A_ROW items, and where the store does not answer, which is no reason to take another item.
+    Which item replaces an unusable one thus follows from the slot and the files alone; neighbours are often broken
+    together. Raises `UserError` where none of the items can be used, or none of the first MOST_UNUSABLE, and where
+    the store does not answer, which is no reason to take another item.
     """
     replaced: list[str] = []
-    while len(replaced) < UNUSABLE_IN_A_ROW:
-        source = items[(slot.index + len(replaced)) % len(items)]
+    for place in _candidates(slot, len(items)):
+        source = items[place]
         try:
             degraded, clean = load_slot(slot, source, crop, read, whole=whole, draws=draws)
             return Sample(degraded, clean, tuple(replaced))
@@ -94,8 +95,15 @@ def load_or_replace(
             named = f"{source.key}: " if source.clean_offset is not None else ""
             replaced.append(f"{named}{error}")
     raise UserError(
-        f"{len(replaced)} items of {slot.task} in a row can't be used, the last because {replaced[-1]}"
+        f"the run tried {len(replaced)} items of {slot.task} and none can be used, the last because {replaced[-1]}"
     )
+
+
+def _candidates(slot: Slot, count: int) -> Iterator[int]:
+    """The places of the slot's item and of those that may replace it: each at most once, MOST_UNUSABLE at most."""
+    yield slot.index
+    others = np.random.default_rng((slot.seed, 2)).permutation(count)
+    yield from (int(place) for place in others[:MOST_UNUSABLE] if place != slot.index)
 
 
 def load_slot(

@@ -98,9 +98,9 @@ def _finished_in(tracker: Tracker) -> Iterator[list[RunResult]]:
     try:
         yield failed
     except BaseException:
-        tracker.finish(failed=True)
+        tracker.finish("FAILED")
         raise
-    tracker.finish(failed=bool(failed))
+    tracker.finish("FAILED" if failed else "FINISHED")
 
 
 def _train_all(config: SweepConfig, points: Sequence[SweepPoint], parent: str) -> Iterator[RunResult]:

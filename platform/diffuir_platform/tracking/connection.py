@@ -72,7 +72,19 @@ def connection_errors() -> tuple[type[Exception], ...]:
 
 def unusable_tracker(uri: str, error: Exception, remedy: str) -> UserError:
     """Return the error for a tracker that failed a request which can't wait."""
+    if _wants_a_password(error):
+        remedy = (
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account that it knows"
+        )
     return UserError(f"the tracker at {without_password(uri)} can't be used ({reason(error)}): {remedy}")
+
+
+def _wants_a_password(error: Exception) -> bool:
+    """Whether a server refused a request for want of a user and password, or of the right ones (HTTP 401, 403)."""
+    code = getattr(error, "error_code", "")
+    return (
+        code in ("UNAUTHENTICATED", "PERMISSION_DENIED") or re.search(r"\b40[13]\b", str(error)) is not None
+    )
 
 
 def absolute(uri: str) -> str:

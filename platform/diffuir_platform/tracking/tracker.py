@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -28,6 +28,8 @@ STALL_TIMEOUT = 30.0
 """Longest time that the end of a run waits for a tracker that takes nothing, seconds."""
 SPOOL_FOLDER = "mlspool"
 """Name of the spool beside the artifacts, where no other is given."""
+CONTINUES = "diffuir.continues"
+"""Tag with the id of the run that a run goes on from, where the tracker does not have that one any more."""
 PARAMS_FILE = "params.json"
 """Artifact with the whole parameters, where MLflow's limits cut some."""
 
@@ -149,9 +151,13 @@ class Tracker:
         """
         return self._uploader.flush(stall_timeout)
 
-    def finish(self, *, failed: bool, stall_timeout: float = STALL_TIMEOUT) -> None:
-        """Close the run; what can't be delivered stays on the disk, and a warning names the command for it."""
-        status = "FAILED" if failed else "FINISHED"
+    def finish(
+        self, status: Literal["FINISHED", "FAILED", "KILLED"], *, stall_timeout: float = STALL_TIMEOUT
+    ) -> None:
+        """Close the run with MLflow's `status`, of which KILLED is that of a run which is to be resumed.
+
+        What can't be delivered stays on the disk, and a warning names the command for it.
+        """
         self._add(self._spool.records, {"do": "status", "status": status, "time": _now()})
         delivered = self.flush(stall_timeout)
         if self._lost:
@@ -224,27 +230,51 @@ def open_run(
 
     artifacts: folder for the artifacts of a tracker that is a database. spool: folder for undelivered records;
     None for one beside `artifacts`. parent: id of the parent of a new run. index: fingerprints of the indexes of
-    its data, separated by commas; data: fingerprint of all its training data. Raises `UserError` where the tracker
-    can't be reached.
+    its data, separated by commas; data: fingerprint of all its training data.
+
+    A run that is to be resumed needs no tracker: where it can't be reached, records are kept until it can; where
+    it has no such run (it was deleted, or the tracker is another one), a new run is made with the old one's id in
+    the tag `CONTINUES`. A warning says so. Raises `UserError` where the tracker can't be reached for a new run.
     """
     uri = absolute(uri)
     spool = (spool or artifacts.parent / SPOOL_FOLDER).absolute()
+    lost = None
     try:
         client = connect(uri)
-        if run_id is not None:
-            client.update_run(run_id, status="RUNNING")
-        else:
-            tags = provenance_tags(code_state(), parent, index, data)
+        if run_id is not None and not _set_running(client, run_id):
+            _log.warning("the tracker at %s has no run %s: a new one goes on", without_password(uri), run_id)
+            lost, run_id = run_id, None
+        if run_id is None:
+            tags = provenance_tags(code_state(), parent, index, data) | ({CONTINUES: lost} if lost else {})
             location = None if uri.startswith(("http://", "https://")) else artifacts.resolve().as_uri()
             run_id = client.create_run(
                 _experiment(client, experiment, location), run_name=name, tags=tags
             ).info.run_id
     except connection_errors() as error:
-        # Without its cause: the text may hold a password.
-        raise unusable_tracker(uri, error, "set tracking_uri") from None
+        if run_id is None:
+            # Without its cause: the text may hold a password.
+            raise unusable_tracker(uri, error, "set tracking_uri") from None
+        _log.warning(
+            "%s; what is logged is kept in %s until it can",
+            unusable_tracker(uri, error, "the run goes on without it"),
+            spool / run_id,
+        )
     tracker = Tracker(uri, run_id, spool)
     tracker._resume()
     return tracker
+
+
+def _set_running(client: Any, run_id: str) -> bool:
+    """Set the status of a run; returns whether the tracker has a run of that id that is not deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.update_run(run_id, status="RUNNING")
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"):
+            return False
+        raise
+    return True
 
 
 def _experiment(client: Any, name: str, artifacts: str | None) -> str:

@@ -1,8 +1,7 @@
-"""Files of checkpoints: scratch folders on the way to the storage, and removal of incomplete ones."""
+"""Files of checkpoints, and their scratch folders on the way to the storage."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -15,17 +14,11 @@ import psutil
 import pyarrow.fs
 import ray.train
 
-from diffuir_core import UserError
-
-from .. import storage
-
 WEIGHTS_FILE = "weights.safetensors"
 """Averaged weights, in a checkpoint and as the export of a run."""
 
 SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"
 """Ray Train's list of the complete checkpoints that are kept."""
-CHECKPOINT_PREFIX = "checkpoint_"
-"""Prefix of the folders that Ray Train makes beside it, one for each checkpoint."""
 
 _SCRATCH = "diffuir-checkpoint-"
 
@@ -57,40 +50,3 @@ def file_of(checkpoint: ray.train.Checkpoint, name: str) -> Iterator[Path]:
         yield folder / name
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def remove_strays(folder: str) -> None:
-    """Remove the checkpoints in a run's folder that are not in Ray Train's list, before a run is resumed.
-
-    A killed worker leaves half uploaded ones, a killed driver those that it had not yet deleted. Raises
-    `UserError` where a checkpoint of the list is missing.
-    """
-    found = {
-        parts[0]
-        for uri, _ in storage.list_files(folder)
-        for parts in [uri.removeprefix(f"{folder}/").split("/")]
-        if len(parts) > 1 and parts[0].startswith(CHECKPOINT_PREFIX)
-    }
-    kept = _listed_checkpoints(folder)
-    gone = sorted(kept - found)
-    if gone:
-        raise UserError(
-            f"{storage.join(folder, gone[0])} is gone, and the run resumes from it: bring it back, take another "
-            "name, or --overwrite to begin anew"
-        )
-    for name in sorted(found - kept):
-        storage.remove_folder(storage.join(folder, name))
-
-
-def _listed_checkpoints(folder: str) -> set[str]:
-    file = storage.join(folder, SNAPSHOT_FILE)
-    if not storage.exists(file):
-        return set()
-    try:
-        results = json.loads(storage.read_bytes(file))["checkpoint_results"]
-    except ValueError as error:
-        raise UserError(
-            f"{file} was cut off, so the list of checkpoints is lost: take another name, or --overwrite to begin "
-            "anew"
-        ) from error
-    return {result["checkpoint_dir_name"] for result in results}

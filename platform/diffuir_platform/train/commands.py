@@ -26,8 +26,13 @@ def _train(config: TrainConfig, modes: TrainModes) -> int:
 
         return submit_training(config, modes.overwrite, address)
     from .run import train
+    from .stopping import Stopped
 
-    train(config.model_copy(update={"address": address}), modes.overwrite)
+    try:
+        train(config.model_copy(update={"address": address}), modes.overwrite)
+    except Stopped as stopped:
+        print(stopped)
+        return stopped.exit_code
     return 0
 
 

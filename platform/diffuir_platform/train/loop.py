@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -30,9 +30,10 @@ from ..data import Draws, LocalBatch, Mixture, local_batches, preprocessing
 from ..tracking import Tracker
 from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, scratch_folder
 from .panels import sample_panel
-from .progress import Compiling, ProgressChannel, Replaced, Resumed, has_diverged
+from .progress import DIVERGED, Compiling, ProgressChannel, Replaced, Resumed, has_diverged
 from .settings import TrainConfig
 from .state import STATE_FILE, TrainState
+from .stopping import StopSign, StopWatcher
 
 SECONDS_BETWEEN_REPORTS = 5
 """Least time between two reports without a checkpoint, seconds. Ray Train takes one every two seconds at most, and
@@ -59,6 +60,8 @@ class WorkerSetup:
     """Logical CPUs that each of these tasks asks for; 0 where the worker's own include them."""
     progress: ProgressChannel
     """Channel for the first worker's messages to the driver's terminal."""
+    stop: StopSign
+    """Sign by which the driver asks the workers to save a checkpoint and end."""
 
 
 def train_worker(setup: WorkerSetup) -> None:
@@ -109,9 +112,11 @@ def train_worker(setup: WorkerSetup) -> None:
         )
     )
     warned = False
-    preempted: bool | Tensor = False
+    asked: Sequence[bool] | Tensor = (False, False)
+    watcher = StopWatcher(setup.stop) if first else None
+    stopping = False
     reported = -math.inf
-    while state.step < config.steps:
+    while state.step < config.steps and not stopping:
         for i in range(config.accumulate):
             # DDP adds the workers' gradients up once a step, with the last batch.
             local_only = world_size > 1 and i < config.accumulate - 1
@@ -123,7 +128,7 @@ def train_worker(setup: WorkerSetup) -> None:
         if done or state.step % config.log_every == 0:
             metrics = {
                 "step": state.step,
-                "learning_rate": float(state.scheduler.get_last_lr()[0]),
+                "learning_rate": state.learning_rate,
                 "gradient_norm": float(norm),
                 **meter.drain(),
             }
@@ -136,14 +141,20 @@ def train_worker(setup: WorkerSetup) -> None:
         if tracker and (done or state.step % config.panels_every == 0):
             panel = sample_panel(state.averaged, state.schedule, mixture, sources)
             tracker.log_image(panel, f"panels/step-{state.step:07d}.png")
-        # A node that is preempted takes all steps since the last checkpoint with it: save one more. The flag is
-        # read a step later, because reading this step's would wait for the GPU.
+        # A node that is preempted takes all steps since the last checkpoint with it, and so does a run that is
+        # stopped: save one more. The flags are read a step later: reading this step's would wait for the GPU.
         warning = not warned and ray.train.get_preemption_info() is not None
-        leaving = not warned and bool(preempted)
-        preempted = any_worker_on_device(warning, device, world_size)
+        leaving, stopping = not warned and bool(asked[0]), bool(asked[1])
+        asked = any_worker_on_device(
+            (warning, watcher is not None and watcher.is_asked()), device, world_size
+        )
         warned = warned or leaving
-        diverged = has_diverged(metrics)  # the driver ends the run; the checkpoints from before are kept
-        saves = not diverged and (done or leaving or state.step % config.checkpoint_every == 0)
+        saves = done or leaving or stopping or state.step % config.checkpoint_every == 0
+        # The driver ends a run that has diverged, and every checkpoint is one from before.
+        if not has_diverged(metrics) and saves and any_worker(not state.is_finite(), device, world_size):
+            metrics |= {"step": state.step, DIVERGED: 1.0}
+        diverged = has_diverged(metrics)
+        saves = saves and not diverged
         overdue = time.monotonic() - reported > SECONDS_BETWEEN_REPORTS
         if saves or diverged or (metrics and any_worker(overdue, device, world_size)):
             if saves:
@@ -162,16 +173,18 @@ def train_worker(setup: WorkerSetup) -> None:
 
 def any_worker(flag: bool, device: torch.device, world_size: int) -> bool:
     """Whether `flag` is true on any worker. A collective: all workers must call it at the same step."""
-    return bool(any_worker_on_device(flag, device, world_size))
+    return bool(any_worker_on_device((flag,), device, world_size)[0])
 
 
-def any_worker_on_device(flag: bool, device: torch.device, world_size: int) -> bool | Tensor:
-    """`any_worker` without waiting for the device: a tensor that is nonzero where the answer is yes."""
+def any_worker_on_device(
+    flags: Sequence[bool], device: torch.device, world_size: int
+) -> Sequence[bool] | Tensor:
+    """`any_worker` for several flags, without waiting for the device: nonzero where the answer is yes."""
     if world_size == 1:
-        return flag
-    count = torch.tensor([float(flag)], device=device)
-    torch.distributed.all_reduce(count)
-    return count
+        return flags
+    counts = torch.tensor(flags, dtype=torch.float32, device=device)
+    torch.distributed.all_reduce(counts)
+    return counts
 
 
 def accumulate_gradients(

@@ -26,6 +26,8 @@ from diffuir_core import UserError
 
 from ..storage import LockClaim
 
+DIVERGED = "diverged"
+"""Name of the metric of a report by which a worker says that its weights are not finite."""
 SEND_TIMEOUT = 10.0
 """Longest wait until the queue has taken a message, seconds."""
 
@@ -93,7 +95,8 @@ class ProgressChannel:
 class ReportMonitor(UserCallback):  # type: ignore[misc]
     """Checks every report in Ray Train's controller, and sends its point to the driver's terminal.
 
-    A report ends the run where another job holds the lock of the run's folder, or loss or gradient are not finite.
+    A report ends the run where another job holds the lock of the run's folder, and where loss, gradient or weights
+    are not finite.
     """
 
     def __init__(self, channel: ProgressChannel, claim: LockClaim) -> None:
@@ -110,14 +113,15 @@ class ReportMonitor(UserCallback):  # type: ignore[misc]
             )
         if has_diverged(first):
             raise UserError(
-                f"loss or gradient were no finite numbers at step {first['step']:,}: take another name and "
-                "a lower learning_rate or clip_norm; the checkpoints from before are kept"
+                f"loss, gradient or weights were no finite numbers at step {first['step']:,}: take another name "
+                "and a lower learning_rate or clip_norm; the checkpoints from before are kept"
             )
 
 
 def has_diverged(metrics: Mapping[str, float]) -> bool:
-    """Whether loss or gradient are not finite, after which the weights are worth nothing."""
-    return not all(math.isfinite(metrics.get(name, 0.0)) for name in ("loss", "gradient_norm"))
+    """Whether loss, gradient or weights are not finite, after which the weights are worth nothing."""
+    are_finite = all(math.isfinite(metrics.get(name, 0.0)) for name in ("loss", "gradient_norm"))
+    return not are_finite or DIVERGED in metrics
 
 
 @contextmanager

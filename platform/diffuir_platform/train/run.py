@@ -26,12 +26,17 @@ from ..inference import fetch_weights
 from ..runtime import cluster_address, ray_session
 from ..storage import Lock, LockClaim, split_uri
 from ..tracking import Tracker, code_state, model_card, open_run, sqlite_uri
-from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, remove_strays
+from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind
 from .loop import WorkerSetup, train_worker
 from .progress import ReportMonitor, printed_progress
 from .record import DATA, INDEXES, RUN_FILE, open_record, result_settings, write_record
+from .resuming import prepare_checkpoints
 from .settings import TrainConfig
+from .stopping import Stopped, StopRequest, StopSign, stop_request
 from .validation import SCORE, held_out, validate
+
+FULL_DISK = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "database or disk is full")
+"""Parts of the errors in which Python, Arrow, safetensors and SQLite say that a disk is full."""
 
 LEAST_TASKS, MOST_TASKS = 2, 16
 """Bounds of the loading tasks per worker where `data_tasks` does not set them; twelve keep an H100 busy with
@@ -48,7 +53,7 @@ def train(config: TrainConfig, overwrite: bool = False, parent: str | None = Non
     sources = list_sources(config.data, config.tasks)
     check_apart(config.data, sources)
     pairs = held_out(config.validation) if config.validation.wanted else None
-    initial = None if config.init_from is None else initial_weights(config.init_from, config.variant)
+    initial = None if config.init_from is None else initial_weights(config.init_from, config)
     if split_uri(config.storage)[0] == "memory":
         raise UserError(
             "memory:// is another one in each process: set storage to a folder or s3://bucket/path"
@@ -78,7 +83,8 @@ def _train(
         print(f"{config.name} is finished: its weights are in {exported}")
         return exported
     remove_scratch_left_behind()
-    remove_strays(folder)
+    if wrong := prepare_checkpoints(folder):
+        print(f"the run goes on from the newest checkpoint that can be loaded: {'; '.join(wrong)}")
     tracker = _open_tracker(config, folder, record, parent)
     recipe = {
         "settings": result_settings(config.model_dump(mode="json")),
@@ -98,6 +104,7 @@ def _train(
             ray_session(config.address, least_cpus=required_cpus(config), data=True),
             printed_progress(config.steps) as progress,
         ):
+            sign = StopSign()
             setup = WorkerSetup(
                 config=config,
                 sources=ray.put(sources),
@@ -107,9 +114,13 @@ def _train(
                 data_tasks=loading_tasks(config),
                 cpus_of_a_task=0 if _loads_on_worker_cpus(config) else 1,
                 progress=progress,
+                stop=sign,
             )
             _check_room(config)
-            result = _trainer(setup, ReportMonitor(progress, claim), pairs and ray.put(pairs)).fit()
+            trainer = _trainer(setup, ReportMonitor(progress, claim), pairs and ray.put(pairs))
+            with stop_request(sign, config.stop_after) as request:
+                result = trainer.fit()
+            _check_finished(config, result, request)
         _register(result, tracker, config)
     # Last of all: a run whose folder has this file counts as finished.
     with file_of(result.checkpoint, WEIGHTS_FILE) as weights, storage.writing(exported) as temporary:
@@ -118,18 +129,36 @@ def _train(
     return exported
 
 
-def initial_weights(named: str, variant: str) -> Weights:
+def _check_finished(config: TrainConfig, result: ray.train.Result, request: StopRequest) -> None:
+    """Raise `Stopped` where the run ended before its last step, because it was asked to."""
+    with file_of(result.checkpoint, WEIGHTS_FILE) as weights:
+        steps = open_weights(weights).recipe["steps_done"]
+    if steps < config.steps:
+        raise Stopped(
+            f"stopped {request.reason} at step {steps:,} of {config.steps:,}: the same command goes on from there",
+            request.exit_code,
+        )
+
+
+def initial_weights(named: str, config: TrainConfig) -> Weights:
     """Load the weights to start from, named as `fetch_weights` takes them.
 
-    Raises `UserError` as `fetch_weights` does, and where they are of another variant.
+    Raises `UserError` as `fetch_weights` does, and where they are of another variant, schedule or condition: the
+    network would start with answers to another question.
     """
     weights = fetch_weights(named).open()
-    found = weights.model.variant.name
-    if found != variant:
-        raise UserError(
-            f"{named} holds a DiffUIR-{found}, the run trains a {variant}: set variant = {found}, or another "
-            "init_from"
-        )
+    of_weights = {
+        "variant": weights.model.variant.name,
+        "delta_end": weights.schedule.delta_end,
+        "condition": weights.schedule.condition,
+    }
+    for key, found in of_weights.items():
+        wanted = getattr(config, key)
+        if found != wanted:
+            raise UserError(
+                f"{named} was trained with {key} = {found}, the run has {wanted}: set {key} = {found}, or another "
+                "init_from"
+            )
     return weights
 
 
@@ -222,7 +251,7 @@ def _open_tracker(config: TrainConfig, folder: str, record: dict[str, Any], pare
         index=",".join(record[INDEXES]) or None,
         data=record[DATA],
     )
-    if known is None:
+    if known != tracker.run_id:
         write_record(folder, {**record, "mlflow_run": tracker.run_id})
         tracker.log_params(config.model_dump(mode="json"))
     return tracker
@@ -233,13 +262,16 @@ def _finished_in(tracker: Tracker) -> Iterator[None]:
     """Close the MLflow run at the end of the block; raise a worker's `UserError` as this process's own."""
     try:
         yield
+    except Stopped:
+        tracker.finish("KILLED")
+        raise
     except BaseException as error:
-        tracker.finish(failed=True)
+        tracker.finish("FAILED")
         sentence = find_user_error(error)
         if sentence is None:
             raise
         raise UserError(sentence) from error
-    tracker.finish(failed=False)
+    tracker.finish("FINISHED")
 
 
 def _trainer(setup: WorkerSetup, monitor: ReportMonitor, pairs: Any | None) -> TorchTrainer:
@@ -305,7 +337,7 @@ def find_user_error(error: BaseException) -> str | None:
         found = re.search(rf"\b(?:{'|'.join(_class_names(UserError))}): (.+)", text)
         if found:
             return found[1].strip()
-    if any(os.strerror(errno.ENOSPC) in text for text in texts):
+    if any(sign in text for sign in FULL_DISK for text in texts):
         return (
             "a disk is full, that of the run's folder or of the temporary files: make room, and the same command "
             "goes on"

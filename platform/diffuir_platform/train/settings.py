@@ -155,6 +155,9 @@ class TrainConfig(Config):
     """Checkpoints to keep: the last, and the best of the others by validation PSNR (without it, the newest)."""
     panels_every: int = Field(default=2000, gt=0)
     """Steps between two sample panels (degraded, restored, clean) in MLflow."""
+    stop_after: float | None = Field(default=None, gt=0)
+    """Minutes after which the run saves a checkpoint and ends, unfinished, for a machine that is lent; the same
+    command goes on. Null for no limit."""
     max_failures: int = Field(default=3, ge=-1)
     """Failures of workers after which the run gives up; -1 for never."""
 
@@ -210,7 +213,7 @@ OPERATIONAL = frozenset(
     (
         *("storage", "tracking_uri", "experiment", "registered_model"),
         *("workers", "max_workers", "gpus", "address", "threads", "data_tasks", "validation", "compile"),
-        *("log_every", "checkpoint_every", "keep_checkpoints", "panels_every", "max_failures"),
+        *("log_every", "checkpoint_every", "keep_checkpoints", "panels_every", "stop_after", "max_failures"),
     )
 )
 """Settings that may change when a run is resumed: they say where and how it runs, not what it computes."""

@@ -75,6 +75,8 @@ class TrainState:
         self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, betas=config.betas)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.step = 0
+        self.learning_rate = 0.0
+        """Learning rate of the last step."""
         self.points: list[dict[str, Any]] = []
         """Points that MLflow did not have yet at the checkpoint: the disk that holds them may be lost."""
 
@@ -89,6 +91,7 @@ class TrainState:
         The norm stays on the device: reading it at once would keep a GPU from being given its next steps.
         """
         norm = nn.utils.clip_grad_norm_(network.parameters(), self.config.clip_norm)
+        self.learning_rate = float(self.scheduler.get_last_lr()[0])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
@@ -100,20 +103,31 @@ class TrainState:
             self.averaged.load_state_dict(self.model.state_dict())
         return norm
 
+    def is_finite(self) -> bool:
+        """Whether weights, averaged weights and the optimiser's moments are finite; waits for the device."""
+        moments = [value for state in self.optimizer.state.values() for value in state.values()]
+        values = [*self.model.parameters(), *self.averaged.parameters(), *moments]
+        return bool(nn.utils.get_total_norm(values, torch.inf).isfinite())
+
     def save(self, folder: Path, recipe: dict[str, Any]) -> None:
-        """Write the state and the recipe of the run into `folder`."""
-        torch.save(
-            {
-                "recipe": recipe,
-                "step": self.step,
-                "points": self.points,
-                "model": self.model.state_dict(),
-                "ema": self.ema.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
-            },
-            folder / STATE_FILE,
-        )
+        """Write the state and the recipe of the run into `folder`; raises OSError where the disk is full."""
+        saved = {
+            "recipe": recipe,
+            "step": self.step,
+            "points": self.points,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+        }
+        try:
+            # Given a path, torch writes it itself, and does not say why it could not.
+            with (folder / STATE_FILE).open("wb") as file:
+                torch.save(saved, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
     def load(self, folder: Path, recipe: dict[str, Any]) -> None:
         """Load the state from a folder that `save` wrote.

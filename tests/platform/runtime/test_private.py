@@ -273,18 +273,19 @@ def test_the_application_is_built_late() -> None:
 
 
 def test_the_snapshot_of_ray_train() -> None:
-    """The file that `train/checkpoints.py` reads: its name, its keys, and the names of the folders in it."""
+    """The file that `train/resuming.py` reads and writes: its name, its keys, the names of the folders in it."""
     from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
     from ray.train.v2._internal.execution.checkpoint import checkpoint_manager
     from ray.train.v2._internal.execution.storage import StorageContext
 
-    from diffuir_platform.train.checkpoints import CHECKPOINT_PREFIX, SNAPSHOT_FILE
+    from diffuir_platform.train.checkpoints import SNAPSHOT_FILE
+    from diffuir_platform.train.resuming import _OF_RAY_TRAIN
 
     assert CHECKPOINT_MANAGER_SNAPSHOT_FILENAME == SNAPSHOT_FILE, "Ray Train renamed its snapshot"
     assert "checkpoint_results" in checkpoint_manager._CheckpointManagerState.model_fields
     assert "checkpoint_dir_name" in checkpoint_manager._TrainingResultState.model_fields
     name = StorageContext.make_default_checkpoint_dir_name()
-    assert name.startswith(CHECKPOINT_PREFIX), f"Ray Train calls the folder of a checkpoint {name}"
+    assert _OF_RAY_TRAIN.fullmatch(name), f"Ray Train calls the folder of a checkpoint {name}"
 
 
 def test_the_actor_of_a_queue() -> None:

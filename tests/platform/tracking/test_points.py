@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import pickle
+import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -68,7 +69,7 @@ def test_a_restart_from_an_older_step_repeats_no_point(start: Start) -> None:
         second.log({"loss": step + 0.5, "learning_rate": 2.0}, step)
         if step % 3 == 0:
             second.log({"validation": step + 0.5}, step)
-    second.finish(failed=False)
+    second.finish("FINISHED")
 
     assert curve(first, "loss") == [*((s, s) for s in range(1, 8)), (8, 8.5), (9, 9.5)]
     assert curve(first, "learning_rate") == [*((s, 1.0) for s in range(1, 7)), *((s, 2.0) for s in (7, 8, 9))]
@@ -91,7 +92,7 @@ def test_undelivered_points_on_a_lost_disk_come_from_the_checkpoint(
     run.log_again(points)
     run.log({"loss": 99}, 3)
     run.log_again(points)
-    run.finish(failed=False)
+    run.finish("FINISHED")
     assert curve(run, "loss") == [(1, 1), (2, 2), (3, 3)]
     assert run.undelivered() == []
 
@@ -107,7 +108,7 @@ def test_the_driver_and_the_worker_log_into_one_run(start: Start) -> None:
     worker.log({"loss": 100}, 100)
     assert worker.flush()
     driver.log({"loss": -1}, 100)
-    driver.finish(failed=False)
+    driver.finish("FINISHED")
     assert curve(driver, "loss") == [(step, step) for step in range(101)]
     assert MlflowClient(driver.uri).get_run(driver.run_id).info.status == "FINISHED"
 
@@ -131,7 +132,7 @@ def test_a_lost_response_repeats_no_point(
         tracker.log({"loss": step, "learning_rate": 1.0}, step)
         assert tracker.flush()
     monkeypatch.undo()
-    tracker.finish(failed=False)
+    tracker.finish("FINISHED")
     assert curve(tracker, "loss") == [(0, 0), (1, 1), (2, 2)]
     assert curve(tracker, "learning_rate") == [(0, 1), (1, 1), (2, 1)]
     assert "(the response is lost): the run goes on" in caplog.text
@@ -142,7 +143,7 @@ def test_infinite_and_nan_values_are_delivered(start: Start) -> None:
     tracker = start()
     for step, loss in enumerate((1.0, float("nan"), float("inf"), 2.0)):
         tracker.log({"loss": loss}, step)
-    tracker.finish(failed=True)
+    tracker.finish("FAILED")
     assert [step for step, _ in curve(tracker, "loss")] == [0, 1, 2, 3]
     assert MlflowClient(tracker.uri).get_run(tracker.run_id).info.status == "FAILED"
 
@@ -170,7 +171,7 @@ def test_a_process_killed_at_any_moment_loses_nothing(start: Start) -> None:
     after = start(tracker.run_id)
     after.log({"loss": -1, "validation": -1}, last - last % 5)
     after.log({"loss": last + 100}, last + 100)
-    after.finish(failed=False)
+    after.finish("FINISHED")
     losses = curve(tracker, "loss")
     assert losses[:-1] in ([(s, s) for s in range(last + 1)], [(s, s) for s in range(last + 2)])
     assert losses[-1] == (last + 100, last + 100)
@@ -181,7 +182,7 @@ def test_half_a_line_of_a_killed_process_is_skipped(start: Start) -> None:
     tracker = start()
     Queue(tracker.spool / tracker.run_id, "records")._file.write_bytes(b'{"do": "poi')
     tracker.log({"loss": 1}, 1)
-    tracker.finish(failed=False)
+    tracker.finish("FINISHED")
     assert curve(tracker, "loss") == [(1, 1)]
 
 
@@ -207,7 +208,7 @@ def test_logging_does_not_wait_for_a_locked_database(start: Start, database: str
     time.sleep(0.5)
     lock.execute("ROLLBACK")
     lock.close()
-    tracker.finish(failed=False)
+    tracker.finish("FINISHED")
     assert elapsed < 2, f"50 points took {elapsed:.1f} s"
     assert curve(tracker, "loss") == [(step, step) for step in range(50)]
 
@@ -219,7 +220,7 @@ def test_points_do_not_wait_for_an_artifact_store(
     (tmp_path / "artifacts").write_text("in the way")
     tracker.log_image(PICTURE, "panels/1.png")
     tracker.log({"loss": 1}, 1)
-    tracker.finish(failed=False, stall_timeout=1)
+    tracker.finish("FINISHED", stall_timeout=1)
     assert curve(tracker, "loss") == [(1, 1)]
     assert "1 file are kept in" in caplog.text
     (tmp_path / "artifacts").unlink()
@@ -235,7 +236,7 @@ def test_a_record_that_mlflow_refuses_is_set_aside_and_blocks_no_other(
     tracker.log({"loss": 1}, 1)
     tracker.log({"loss (total)?": 2}, 2)
     tracker.log({"loss": 3}, 3)
-    tracker.finish(failed=False)
+    tracker.finish("FINISHED")
     assert curve(tracker, "loss") == [(1, 1), (3, 3)]
     (refused,) = (tracker.spool / tracker.run_id / "refused.jsonl").read_text().splitlines()
     assert json.loads(refused)["values"] == {"loss (total)?": 2}
@@ -249,7 +250,7 @@ def test_a_deleted_run_takes_its_points_when_it_is_restored(start: Start) -> Non
     tracker.log({"loss": 1}, 1)
     assert not tracker.flush(stall_timeout=1)
     client.restore_run(tracker.run_id)
-    tracker.finish(failed=False)
+    tracker.finish("FINISHED")
     assert curve(tracker, "loss") == [(1, 1)]
 
 
@@ -265,7 +266,7 @@ def test_a_full_disk_does_not_stop_training(
         tracker.log({"loss": 1}, 1)
         tracker.log({"loss": 2}, 2)
     tracker.log({"loss": 3}, 3)
-    tracker.finish(failed=False)
+    tracker.finish("FINISHED")
     assert curve(tracker, "loss") == [(3, 3)]
     assert caplog.text.count("No space left on device): what is logged is lost") == 1
     assert "2 things that were logged could not be kept" in caplog.text
@@ -275,6 +276,43 @@ def test_a_full_disk_does_not_stop_training(
 def test_a_tracker_that_cannot_be_reached_at_the_start_is_named(start: Start, uri: str, nobody: str) -> None:
     with pytest.raises(UserError, match=r"the tracker at .* can't be used \(.+\): set tracking_uri"):
         start(uri=uri.format(nobody=nobody))
+
+
+def test_a_run_goes_on_where_its_tracker_cannot_be_reached(
+    start: Start, nobody: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = start()
+    tracker.log({"loss": 1}, 1)
+    assert tracker.flush()
+    away = start(tracker.run_id, uri=f"http://{nobody}")
+    away.log({"loss": 2}, 2)
+    assert not away.flush(stall_timeout=0.5)
+    assert f"what is logged is kept in {away.spool / tracker.run_id} until it can" in caplog.text
+    back = start(tracker.run_id)
+    assert back.run_id == tracker.run_id
+    back.finish("FINISHED")
+    assert curve(back, "loss") == [(1, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("lost", ["deleted", "another tracker"])
+def test_a_run_that_the_tracker_does_not_have_is_gone_on_from_by_a_new_one(
+    start: Start, tmp_path: Path, empty: Path, caplog: pytest.LogCaptureFixture, lost: str
+) -> None:
+    first = start()
+    options = {}
+    if lost == "deleted":
+        MlflowClient(first.uri).delete_run(first.run_id)
+    else:
+        shutil.copyfile(empty, tmp_path / "other.db")
+        options = {"uri": f"sqlite:///{tmp_path / 'other.db'}"}
+    second = start(first.run_id, **options)
+    assert second.run_id != first.run_id
+    assert f"has no run {first.run_id}: a new one goes on" in caplog.text
+    second.log({"loss": 2}, 2)
+    second.finish("FINISHED")
+    assert curve(second, "loss") == [(2, 2)]
+    tags = MlflowClient(second.uri).get_run(second.run_id).data.tags
+    assert tags["diffuir.continues"] == first.run_id
 
 
 def test_a_spool_that_cannot_be_written_is_named(database: str, tmp_path: Path) -> None:
@@ -312,12 +350,14 @@ def test_credentials_are_sent_and_never_shown(
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as refusing:
         threading.Thread(target=refusing.serve_forever, daemon=True).start()
         uri = f"http://someone:sec%2Fret@127.0.0.1:{refusing.server_port}"
-        with pytest.raises(UserError) as raised:
+        with pytest.raises(
+            UserError, match="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASS"
+        ) as raised:
             open_run(uri, "test", "run", None, tmp_path)
         tracker = Tracker(uri, "0" * 32, tmp_path / "spool")
         with caplog.at_level(logging.DEBUG):
             tracker.log({"loss": 1}, 1)
-            tracker.finish(failed=True, stall_timeout=1)
+            tracker.finish("FAILED", stall_timeout=1)
         refusing.shutdown()
     assert set(sent) == {f"Basic {base64.b64encode(b'someone:sec/ret').decode()}"}
     kept = "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
@@ -358,7 +398,7 @@ def test_a_server_killed_in_mid_run_gets_everything_when_it_is_back(
     assert statistics.median(times) < 1, "logging waited for the server"
 
     ended.register(file, "# Card", "killed")
-    ended.finish(failed=False, stall_timeout=3)
+    ended.finish("FINISHED", stall_timeout=3)
     folder = tmp_path / "spool" / ended.run_id
     assert "202 points, 4 files and 2 other records are kept in" in caplog.text
     assert f"python -m diffuir_platform.tracking {folder}" in caplog.text
@@ -372,7 +412,7 @@ def test_a_server_killed_in_mid_run_gets_everything_when_it_is_back(
     again = pickle.loads(pickle.dumps(living))
     for step in range(150, 221):
         again.log({"loss": step, "learning_rate": 1.0}, step)
-    living.finish(failed=False)
+    living.finish("FINISHED")
     assert command.main() == 0
     assert not folder.exists()
 

@@ -36,7 +36,7 @@ def test_nested_and_long_settings_become_params(start: Start) -> None:
         "long": "y" * 10_000,
     }
     tracker.log_params(settings | {f"many{i}": i for i in range(250)})
-    tracker.finish(failed=False)
+    tracker.finish("FINISHED")
     client = MlflowClient(tracker.uri)
     params = client.get_run(tracker.run_id).data.params
     assert params["data.clean"] == '["a", "b"]'
@@ -130,7 +130,7 @@ def test_registered_weights_come_back_the_same(
         file.write_bytes(content)
         tracker.register(file, "# The card", "diffuir-t", "best")
     tracker.register(file, "# The card", "diffuir-t", "latest")  # again: no third version
-    tracker.finish(failed=False)
+    tracker.finish("FINISHED")
 
     fetched = [fetch_registered(uri, "diffuir-t", v, cache) for v in ("1", "2", "best", "latest")]
     assert [path.read_bytes() for path in fetched] == [contents[0], *(3 * [contents[1]])]
@@ -160,7 +160,7 @@ def test_a_run_starts_from_weights_of_the_registry(
     save_weights(file, model, Schedule.release(), {"steps_done": 123})
     tracker = start()
     tracker.register(file, "# The card", "first", "best")
-    tracker.finish(failed=False)
+    tracker.finish("FINISHED")
 
     changes = {"stages": [{"steps": 1, "crop": 16, "batch": 10}], "learning_rate": 1e-7}
     run = config(photos, tmp_path / "runs", init_from="models:/first@best", **changes)
@@ -171,7 +171,7 @@ def test_a_run_starts_from_weights_of_the_registry(
     for name, value in trained.model.state_dict().items():
         torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=0)
 
-    with pytest.raises(UserError, match=r"models:/first@best holds a DiffUIR-T, the run trains a S"):
+    with pytest.raises(UserError, match=r"models:/first@best was trained with variant = T, the run has S"):
         train(run.model_copy(update={"name": "other", "variant": "S"}))
     with pytest.raises(UserError, match="there is no models:/first@worst"):
         train(run.model_copy(update={"name": "other", "init_from": "models:/first@worst"}))
@@ -182,7 +182,7 @@ def test_weights_that_were_changed_behind_the_registry_are_refused(start: Start,
     file = tmp_path / "weights.safetensors"
     file.write_bytes(b"as trained")
     tracker.register(file, "", "changed")
-    tracker.finish(failed=False)
+    tracker.finish("FINISHED")
     (stored,) = (tmp_path / "artifacts").rglob("*.safetensors")  # the experiment's own folder
     stored.write_bytes(b"something else")
     with pytest.raises(UserError, match="not what was registered"):

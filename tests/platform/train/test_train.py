@@ -162,8 +162,18 @@ def test_a_run_that_another_took_over_ends(photos: Path, runs: Path, ray: object
 
 
 def test_initial_weights_of_another_variant_are_refused(photos: Path, tmp_path: Path, weights: Path) -> None:
-    with pytest.raises(UserError, match="holds a DiffUIR-T, the run trains a S"):
+    with pytest.raises(UserError, match="was trained with variant = T, the run has S: set variant = T, or"):
         train(config(photos, tmp_path, init_from=str(weights), variant="S"))
+
+
+@pytest.mark.parametrize(("key", "value"), [("delta_end", 1.4e-3), ("condition", "no-sdt")])
+def test_initial_weights_of_another_diffusion_are_refused(
+    photos: Path, tmp_path: Path, weights: Path, key: str, value: object
+) -> None:
+    with pytest.raises(
+        UserError, match=rf"{weights} was trained with {key} = .*, the run has {value}: set {key}"
+    ):
+        train(config(photos, tmp_path, init_from=str(weights), **{key: value}))
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +19,94 @@ from diffuir_platform.train.record import result_settings
 from diffuir_platform.train.run import find_user_error
 from diffuir_platform.train.settings import StageConfig
 from diffuir_platform.train.state import STATE_FILE, TrainState
-from support.small_run import config
+from support.small_run import config, weights_of
 from support.store import Store
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("log_every", "checkpoint_every"), [(1, 1), (50, 3), (7, 50)])
 def test_a_loss_that_is_no_number_ends_the_run_before_it_is_kept(
-    photos: Path, runs: Path, ray: object, capsys: pytest.CaptureFixture[str]
+    photos: Path,
+    runs: Path,
+    ray: object,
+    capsys: pytest.CaptureFixture[str],
+    log_every: int,
+    checkpoint_every: int,
 ) -> None:
-    diverging = config(photos, runs, learning_rate=0.9, clip_norm=1e12, sampled_share=0.0, checkpoint_every=1)
+    intervals = {"log_every": log_every, "checkpoint_every": checkpoint_every}
+    diverging = config(photos, runs, learning_rate=0.9, clip_norm=1e12, sampled_share=0.0, **intervals)
     with pytest.raises(UserError, match=r"no finite numbers at step \d+: take another name and a lower"):
         train(diverging.model_copy(update={"stages": (StageConfig(steps=60, crop=16, batch=10),)}))
     assert capsys.readouterr().out.count("loss nan") <= 1
-    kept = list((runs / "test").glob("checkpoint_*/weights.safetensors"))
-    assert kept, "those from before are there"
+    kept = list((runs / "test").glob("checkpoint_*/state.pt"))
+    assert kept or checkpoint_every > 1, "those from before are there"
     for file in kept:
-        state = torch.load(file.parent / "state.pt", weights_only=True)
-        assert all(value.isfinite().all() for value in state["model"].values())
+        state = torch.load(file, weights_only=True)
+        moments = [moment for values in state["optimizer"]["state"].values() for moment in values.values()]
+        for value in (*state["model"].values(), *state["ema"].values(), *moments):
+            assert value.isfinite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["newest cut", "newest removed", "list emptied"])
+def test_a_run_whose_folder_was_damaged_goes_on_and_ends_as_if_nothing_had_been(
+    photos: Path, runs: Path, ray: object, capsys: pytest.CaptureFixture[str], lost: str
+) -> None:
+    train(config(photos, runs))
+    expected = weights_of(runs)
+    folder = runs / "test"
+    (folder / "weights.safetensors").unlink()
+    _, newest = sorted(folder.glob("checkpoint_*/"))
+    mine = folder / "checkpoint_best_keep" / "weights.safetensors"
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine")
+    if lost == "newest cut":
+        (newest / STATE_FILE).write_bytes((newest / STATE_FILE).read_bytes()[:-1000])
+    elif lost == "newest removed":
+        shutil.rmtree(newest)
+    else:
+        (folder / SNAPSHOT_FILE).write_bytes(b"")
+    capsys.readouterr()
+    train(config(photos, runs))
+    printed = capsys.readouterr().out
+    assert (SNAPSHOT_FILE if lost == "list emptied" else newest.name) in printed
+    assert f"going on from step {6 if lost == 'list emptied' else 4}" in printed
+    assert all(torch.equal(value, expected[name]) for name, value in weights_of(runs).items())
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_state_is_not_finite_where_any_part_of_it_is_not(photos: Path, tmp_path: Path) -> None:
+    def state() -> TrainState:
+        made = TrainState(config(photos, tmp_path), CPU)
+        for parameter in made.model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        made.advance(made.network)
+        return made
+
+    assert state().is_finite()
+    for part in ("model", "averaged", "optimizer"):
+        spoilt = state()
+        if part == "optimizer":
+            next(iter(spoilt.optimizer.state.values()))["exp_avg_sq"].fill_(torch.inf)
+        else:
+            with torch.no_grad():
+                next(getattr(spoilt, part).parameters()).fill_(torch.nan)
+        assert not spoilt.is_finite(), part
+
+
+def test_a_state_that_no_disk_has_room_for_says_so(photos: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False).returncode:
+        pytest.skip("mounting a small disk takes root")
+    try:
+        begun = config(photos, tmp_path)
+        with pytest.raises(OSError, match="No space left on device"):
+            TrainState(begun, CPU).save(disk, recipe(begun))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_before_anything_is_averaged_the_model_itself_is_what_is_kept(photos: Path, tmp_path: Path) -> None:
@@ -127,4 +197,6 @@ def test_a_workers_sentence_is_found_in_its_traceback() -> None:
         assert find_user_error(RuntimeError(text)) == "there is no bucket b: check it"
     full = RuntimeError("Traceback...\nOSError: [Errno 28] Error writing bytes. No space left on device\n")
     assert "a disk is full" in str(find_user_error(full))
+    sqlite = RuntimeError("sqlite3.OperationalError: database or disk is full")
+    assert "a disk is full" in str(find_user_error(sqlite))
     assert find_user_error(RuntimeError("IndexError: list index out of range")) is None

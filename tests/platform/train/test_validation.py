@@ -72,4 +72,4 @@ def test_a_pair_that_is_lost_later_is_left_out_and_named(pairs: Path, tmp_path: 
         photo.unlink()
     read_pixels.cache.clear()
     assert validate(checkpoint, pairs=kept, tracker=tracker) == {}
-    tracker.finish(failed=False)
+    tracker.finish("FINISHED")

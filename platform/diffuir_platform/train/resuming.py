@@ -1,0 +1,142 @@
+"""The checkpoints that a run can go on from, made ready before Ray Train starts.
+
+Ray Train resumes from the newest checkpoint of its list, a snapshot in the run's folder. A list that is lost, or
+that names a checkpoint which is gone or damaged, would end the run for good, although the folders beside it hold
+all that is needed: here such a list is written anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from diffuir_core import UserError
+
+from .. import storage
+from .checkpoints import SNAPSHOT_FILE, WEIGHTS_FILE
+from .state import STATE_FILE
+
+_OF_RAY_TRAIN = re.compile(r"checkpoint_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{6}")
+"""Names of the folders that Ray Train makes, in the order of time; others are not a run's own."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An entry of Ray Train's list."""
+
+    name: str
+    """Name of the checkpoint's folder."""
+    age: int
+    """Number of its report; the newest has the largest."""
+    metrics: dict[str, Any]
+
+
+def prepare_checkpoints(folder: str) -> list[str]:
+    """Make Ray Train's list in a run's folder name only checkpoints that are there, the newest one undamaged.
+
+    Half uploaded checkpoints, and those that a killed driver had not deleted yet, are removed; nothing else is.
+    Returns what was wrong, a phrase each. Raises `UserError` where the run has checkpoints and none can be loaded.
+    """
+    found = _found_checkpoints(folder)
+    listed, wrong = _listed(folder)
+    entries = listed or [Listed(name, age, {}) for age, name in enumerate(sorted(found))]
+    if not listed and found and not wrong:
+        wrong.append(f"{SNAPSHOT_FILE} names no checkpoint")
+    left = [entry for entry in entries if entry.name in found]
+    if listed:
+        wrong += [f"{entry.name} is gone" for entry in entries if entry not in left]
+    damaged = set()
+    while left:
+        newest = max(left, key=lambda entry: entry.age)
+        reason = _damage(storage.join(folder, newest.name), found[newest.name])
+        if reason is None:
+            break
+        wrong.append(f"{newest.name} {reason}")
+        damaged.add(newest.name)
+        left.remove(newest)
+    if listed and not left:
+        raise UserError(
+            f"no checkpoint in {folder} can be loaded ({'; '.join(wrong)}): bring one back, take another name, or "
+            "--overwrite to begin anew"
+        )
+    if left != listed:
+        _write_list(folder, left)
+    if listed:
+        for name in sorted(found.keys() - {entry.name for entry in left} - damaged):
+            storage.remove_folder(storage.join(folder, name))
+    return wrong
+
+
+def _found_checkpoints(folder: str) -> dict[str, dict[str, int]]:
+    """Return Ray Train's folders below a run's: name -> the size of each file in it, bytes."""
+    found: dict[str, dict[str, int]] = {}
+    for uri, size in storage.list_files(folder):
+        name, _, file = uri.removeprefix(f"{folder}/").partition("/")
+        if file and _OF_RAY_TRAIN.fullmatch(name):
+            found.setdefault(name, {})[file] = size
+    return found
+
+
+def _listed(folder: str) -> tuple[list[Listed], list[str]]:
+    """Return Ray Train's list in its order, by score where there is one, and what is wrong with it."""
+    file = storage.join(folder, SNAPSHOT_FILE)
+    if not storage.exists(file):
+        return [], []
+    try:
+        snapshot = json.loads(storage.read_bytes(file))
+        ages, results = snapshot["checkpoint_report_indices"], snapshot["checkpoint_results"]
+        entries = [
+            Listed(str(result["checkpoint_dir_name"]), int(age), dict(result["metrics"]))
+            for age, result in zip(ages, results, strict=True)
+        ]
+        return entries, []
+    except (ValueError, KeyError, TypeError):
+        return [], [f"{SNAPSHOT_FILE} was cut off or is of another form"]
+
+
+def _damage(checkpoint: str, files: Mapping[str, int]) -> str | None:
+    """Say what is wrong with a checkpoint's folder; None where it can be loaded."""
+    if not files:
+        return "is gone"
+    for name in (STATE_FILE, WEIGHTS_FILE):
+        if name not in files:
+            return f"has no {name}"
+    state = storage.join(checkpoint, STATE_FILE)
+    try:
+        # torch.save writes a zip, with a checksum for every tensor.
+        with storage.open_file(state) as file, zipfile.ZipFile(file) as opened:
+            return None if opened.testzip() is None else f"has a damaged {STATE_FILE}"
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+    ):  # ValueError: a file in a store that is shorter than a zip can be
+        return f"has a damaged {STATE_FILE}"
+
+
+def _write_list(folder: str, entries: Sequence[Listed]) -> None:
+    """Write Ray Train's list; without any entry, remove it."""
+    file = storage.join(folder, SNAPSHOT_FILE)
+    if not entries:
+        storage.remove_file(file)
+        return
+    results = [{"checkpoint_dir_name": entry.name, "metrics": entry.metrics} for entry in entries]
+    newest = max(range(len(entries)), key=lambda place: entries[place].age)
+    snapshot = {
+        "ray_version": ray.__version__,
+        "checkpoint_results": results,
+        "checkpoint_report_indices": [entry.age for entry in entries],
+        "latest_checkpoint_result": results[newest],
+        "pending_training_results": [],
+        "pending_validation_specs": [],
+        "current_report_index": entries[newest].age + 1,
+        "validated_checkpoint_dir_names": [],
+        "timed_out_validation_checkpoint_dir_names": [],
+        "failed_validation_checkpoint_dir_names": [],
+    }
+    storage.write_bytes(file, json.dumps(snapshot).encode())
