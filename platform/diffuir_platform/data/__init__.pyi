@@ -16,11 +16,13 @@ from .sources import (
     preprocessing,
 )
 from .stream import LocalBatch, local_batches
+from .versions import FileVersions, file_versions
 
 __all__ = [
     "SHARES",
     "DataConfig",
     "Draws",
+    "FileVersions",
     "Folder",
     "Items",
     "LocalBatch",
@@ -34,6 +36,7 @@ __all__ = [
     "UnusablePhoto",
     "check_apart",
     "describe",
+    "file_versions",
     "find_items",
     "find_pairs",
     "fingerprint",

@@ -14,11 +14,16 @@ import psutil
 import pyarrow.fs
 import ray.train
 
+from .. import storage
+
 WEIGHTS_FILE = "weights.safetensors"
 """Averaged weights, in a checkpoint and as the export of a run."""
 
 SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"
 """Ray Train's list of the complete checkpoints that are kept."""
+
+OF_RAY_TRAIN = re.compile(r"checkpoint_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{6}")
+"""Names of the folders that Ray Train makes, in the order of time; others are not a run's own."""
 
 _SCRATCH = "diffuir-checkpoint-"
 
@@ -50,3 +55,16 @@ def file_of(checkpoint: ray.train.Checkpoint, name: str) -> Iterator[Path]:
         yield folder / name
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def found_checkpoints(folder: str) -> dict[str, dict[str, int]]:
+    """Return Ray Train's folders below a run's: name -> the size of each file in it, bytes."""
+    found: dict[str, dict[str, int]] = {}
+    # Listing a local folder that does not exist would be an error.
+    if not storage.exists(folder):
+        return found
+    for uri, size in storage.list_files(folder):
+        name, _, file = uri.removeprefix(f"{folder}/").partition("/")
+        if file and OF_RAY_TRAIN.fullmatch(name):
+            found.setdefault(name, {})[file] = size
+    return found

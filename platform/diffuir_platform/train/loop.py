@@ -30,7 +30,7 @@ from ..data import Draws, LocalBatch, Mixture, local_batches, preprocessing
 from ..tracking import Tracker
 from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind, scratch_folder
 from .panels import sample_panel
-from .progress import DIVERGED, Compiling, ProgressChannel, Replaced, Resumed, has_diverged
+from .progress import DIVERGED, Compiling, Loading, ProgressChannel, Replaced, Resumed, has_diverged
 from .settings import TrainConfig
 from .state import STATE_FILE, TrainState
 from .stopping import StopSign, StopWatcher
@@ -89,6 +89,8 @@ def train_worker(setup: WorkerSetup) -> None:
     # Some nodes may have no compiler; still all workers must take part in the question.
     if any_worker(state.compiled, device, world_size) and first:
         setup.progress.send(Compiling())
+    if first:
+        setup.progress.send(Loading(world_size))
     network = ray.train.torch.prepare_model(state.network)
     sources = ray.get(setup.sources)
     prepared = preprocessing({task: sources[task] for task in config.tasks})

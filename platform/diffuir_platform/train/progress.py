@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from diffuir_core import UserError
 
 from ..storage import LockClaim
+from ..text import counted
 
 DIVERGED = "diverged"
 """Name of the metric of a report by which a worker says that its weights are not finite."""
@@ -32,6 +33,14 @@ SEND_TIMEOUT = 10.0
 """Longest wait until the queue has taken a message, seconds."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loading:
+    """The workers are there, and load their first batch."""
+
+    workers: int
+    """Number of training processes."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,7 @@ class Point:
     """Share of the time that the first worker waited for data, 0 to 1."""
 
 
-Message = Resumed | Compiling | Replaced | Point
+Message = Loading | Resumed | Compiling | Replaced | Point
 
 
 @dataclass(frozen=True)
@@ -164,6 +173,8 @@ class _Printer:
             case Resumed(step):
                 self._replaced.clear()  # of steps after the checkpoint, which the workers repeat
                 yield f"going on from step {step:,}"
+            case Loading(workers):
+                yield f"{counted(workers, 'worker')} started: the first photos are loaded"
             case Compiling():
                 yield "the network is compiled: its first steps take minutes"
             case Replaced(step, photos):

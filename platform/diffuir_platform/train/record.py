@@ -8,17 +8,20 @@ settings or data (guarantee 7). A restore has a record of its own in the `_diffu
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from diffuir_core import UserError
 
 from .. import storage
-from ..data import open_index
-from .checkpoints import SNAPSHOT_FILE
+from ..data import FileVersions, open_index
+from .checkpoints import SNAPSHOT_FILE, found_checkpoints
 from .settings import OPERATIONAL, TrainConfig
 
 RUN_FILE = "run.json"
 DATA = "data_fingerprint"
+FILES = "files"
+"""Sizes and versions of the photos' files."""
 INDEXES = "index_fingerprints"
 """Fingerprints of whole indexes: an index given under another path must have the same
 fingerprint."""
@@ -29,30 +32,31 @@ def result_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in OPERATIONAL}
 
 
-def open_record(config: TrainConfig, folder: str, data: str) -> dict[str, Any]:
-    """Return the record of the run in `folder`, or write a new one; data: fingerprint of the training data.
+def open_record(config: TrainConfig, folder: str, data: str, files: FileVersions) -> dict[str, Any]:
+    """Return the record of the run in `folder`, or write a new one.
 
-    Raises `UserError`, naming the difference, where the run was begun with other settings or data, and where the
-    record is missing beside checkpoints or damaged.
+    data: fingerprint of the training data; files: sizes and versions of its files. A start that made no checkpoint
+    leaves the name free, for other settings too. Raises `UserError`, naming the difference, where the run was
+    begun with other settings or data, and where the record is missing beside checkpoints or damaged.
     """
     settings = result_settings(config.model_dump(mode="json"))
     indexes = [open_index(uri).fingerprint for uri in config.data.index]
     file = storage.join(folder, RUN_FILE)
-    if not storage.exists(file):
-        if storage.exists(storage.join(folder, SNAPSHOT_FILE)):
-            raise UserError(
-                f"{folder} holds checkpoints and no {RUN_FILE} with their settings: bring it back, or take "
-                "another name"
-            )
-        begun = {"settings": settings, DATA: data, INDEXES: indexes}
+    has_checkpoints = bool(found_checkpoints(folder)) or storage.exists(storage.join(folder, SNAPSHOT_FILE))
+    if not storage.exists(file) and has_checkpoints:
+        raise UserError(
+            f"{folder} holds checkpoints and no {RUN_FILE} with their settings: bring it back, or take another "
+            "name"
+        )
+    record = _read(file)
+    if not has_checkpoints and (record is None or difference(record["settings"], settings)):
+        begun = {"settings": settings, DATA: data, INDEXES: indexes, FILES: asdict(files)}
         write_record(folder, begun)
         return begun
-    try:
-        record: dict[str, Any] = json.loads(storage.read_bytes(file))
-    except ValueError as error:
+    if record is None:
         raise UserError(
             f"{file} was cut off, so the run's settings are lost: take another name, or --overwrite to begin anew"
-        ) from error
+        )
     other = difference(record["settings"], settings)
     if other is not None:
         raise UserError(
@@ -66,7 +70,29 @@ def open_record(config: TrainConfig, folder: str, data: str) -> dict[str, Any]:
             f"the run {config.name!r} in {folder} was begun with other images than there are now: bring those "
             "back, take another name, or --overwrite to begin anew"
         )
+    known = record.get(FILES)
+    if known is not None and known["sizes"] != files.sizes:
+        raise UserError(
+            f"photos of the run {config.name!r} in {folder} were changed under their names since it was begun: "
+            "bring the earlier ones back, take another name, or --overwrite to begin anew"
+        )
+    if known is not None and known["versions"] != files.versions:
+        print(
+            "the photos lie elsewhere, or have other times, than when the run was begun, and the same sizes: the "
+            "run takes them for copies of the same"
+        )
     return {**record, INDEXES: indexes}
+
+
+def _read(file: str) -> dict[str, Any] | None:
+    """Return a record; None for one that is missing or was cut off."""
+    if not storage.exists(file):
+        return None
+    try:
+        found = json.loads(storage.read_bytes(file))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "settings" in found else None
 
 
 def difference(begun: dict[str, Any], settings: dict[str, Any]) -> str | None:

@@ -8,7 +8,6 @@ all that is needed: here such a list is written anew.
 from __future__ import annotations
 
 import json
-import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,8 @@ import ray
 from diffuir_core import UserError
 
 from .. import storage
-from .checkpoints import SNAPSHOT_FILE, WEIGHTS_FILE
+from .checkpoints import SNAPSHOT_FILE, WEIGHTS_FILE, found_checkpoints
 from .state import STATE_FILE
-
-_OF_RAY_TRAIN = re.compile(r"checkpoint_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{6}")
-"""Names of the folders that Ray Train makes, in the order of time; others are not a run's own."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ def prepare_checkpoints(folder: str) -> list[str]:
     Half uploaded checkpoints, and those that a killed driver had not deleted yet, are removed; nothing else is.
     Returns what was wrong, a phrase each. Raises `UserError` where the run has checkpoints and none can be loaded.
     """
-    found = _found_checkpoints(folder)
+    found = found_checkpoints(folder)
     listed, wrong = _listed(folder)
     entries = listed or [Listed(name, age, {}) for age, name in enumerate(sorted(found))]
     if not listed and found and not wrong:
@@ -71,16 +67,6 @@ def prepare_checkpoints(folder: str) -> list[str]:
         for name in sorted(found.keys() - {entry.name for entry in left} - damaged):
             storage.remove_folder(storage.join(folder, name))
     return wrong
-
-
-def _found_checkpoints(folder: str) -> dict[str, dict[str, int]]:
-    """Return Ray Train's folders below a run's: name -> the size of each file in it, bytes."""
-    found: dict[str, dict[str, int]] = {}
-    for uri, size in storage.list_files(folder):
-        name, _, file = uri.removeprefix(f"{folder}/").partition("/")
-        if file and _OF_RAY_TRAIN.fullmatch(name):
-            found.setdefault(name, {})[file] = size
-    return found
 
 
 def _listed(folder: str) -> tuple[list[Listed], list[str]]:

@@ -21,7 +21,7 @@ from ray.train.torch import TorchTrainer
 from diffuir_core import UserError, Weights, open_weights
 
 from .. import storage
-from ..data import Items, check_apart, describe, fingerprint, list_sources
+from ..data import Items, check_apart, describe, file_versions, fingerprint, list_sources
 from ..inference import fetch_weights
 from ..runtime import cluster_address, ray_session
 from ..storage import Lock, LockClaim, split_uri
@@ -78,7 +78,7 @@ def _train(
     # Nothing but a run is removed: after a typing error, the folder may be somebody's own.
     if overwrite and storage.exists(storage.join(folder, RUN_FILE)):
         storage.remove_folder(folder)
-    record = open_record(config, folder, fingerprint(sources))
+    record = open_record(config, folder, fingerprint(sources), file_versions(sources))
     if storage.exists(exported):
         print(f"{config.name} is finished: its weights are in {exported}")
         return exported
@@ -100,6 +100,8 @@ def _train(
         f"run {config.name}: {config.steps} steps in {folder}; MLflow: {tracker.address} run {tracker.run_id}"
     )
     with _finished_in(tracker):
+        if not ray.is_initialized():
+            print("starting Ray, then the workers", flush=True)
         with (
             ray_session(config.address, least_cpus=required_cpus(config), data=True),
             printed_progress(config.steps) as progress,

@@ -278,14 +278,13 @@ def test_the_snapshot_of_ray_train() -> None:
     from ray.train.v2._internal.execution.checkpoint import checkpoint_manager
     from ray.train.v2._internal.execution.storage import StorageContext
 
-    from diffuir_platform.train.checkpoints import SNAPSHOT_FILE
-    from diffuir_platform.train.resuming import _OF_RAY_TRAIN
+    from diffuir_platform.train.checkpoints import OF_RAY_TRAIN, SNAPSHOT_FILE
 
     assert CHECKPOINT_MANAGER_SNAPSHOT_FILENAME == SNAPSHOT_FILE, "Ray Train renamed its snapshot"
     assert "checkpoint_results" in checkpoint_manager._CheckpointManagerState.model_fields
     assert "checkpoint_dir_name" in checkpoint_manager._TrainingResultState.model_fields
     name = StorageContext.make_default_checkpoint_dir_name()
-    assert _OF_RAY_TRAIN.fullmatch(name), f"Ray Train calls the folder of a checkpoint {name}"
+    assert OF_RAY_TRAIN.fullmatch(name), f"Ray Train calls the folder of a checkpoint {name}"
 
 
 def test_the_actor_of_a_queue() -> None:

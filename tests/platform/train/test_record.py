@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from diffuir_core import UserError
-from diffuir_platform.data import fingerprint, list_sources
+from diffuir_platform import storage
+from diffuir_platform.data import DataConfig, file_versions, fingerprint, list_sources
 from diffuir_platform.data.building import build_index
 from diffuir_platform.data.settings import IndexOptions
 from diffuir_platform.train import TrainConfig
 from diffuir_platform.train.record import open_record
+from support.store import Store
 from support.trees import make_tree, tree_of_pairs
 
 
@@ -25,6 +27,9 @@ def begun(tmp_path: Path) -> Path:
     for dataset in ("first", "second"):
         index(tmp_path, dataset, dataset=dataset)
     resume(tmp_path)
+    state = tmp_path / "run" / "checkpoint_2026-01-01_10-00-00.000000" / "state.pt"
+    state.parent.mkdir()
+    state.write_bytes(b"state")
     return tmp_path
 
 
@@ -42,7 +47,8 @@ def resume(place: Path, **data: Any) -> dict[str, Any]:
         "pairs": {"rain": [{"path": str(place / "pairs"), "repeat": 2}]},
     }
     config = TrainConfig.model_validate({"name": "run", "data": settings | data})
-    return open_record(config, str(place / "run"), fingerprint(list_sources(config.data)))
+    sources = list_sources(config.data)
+    return open_record(config, str(place / "run"), fingerprint(sources), file_versions(sources))
 
 
 def test_a_run_resumes_with_a_moved_index_and_other_spellings_of_its_folders(
@@ -76,3 +82,41 @@ def test_other_data_is_refused(begun: Path) -> None:
     index(begun, "both", dataset="first", split="test")
     with pytest.raises(UserError, match="was begun with data = "):
         resume(begun, index=[str(begun / "both.parquet")], split="test")
+
+
+def test_photos_that_changed_under_their_names_are_noticed(
+    begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = begun / "photos" / "a.png"
+    content = photo.read_bytes()
+    photo.write_bytes(content + b"more")
+    with pytest.raises(
+        UserError, match="were changed under their names since it was begun: bring the earlier"
+    ):
+        resume(begun)
+    photo.write_bytes(content)
+    capsys.readouterr()
+    resume(begun)
+    assert "the run takes them for copies of the same" in capsys.readouterr().out
+
+
+def test_a_start_that_made_no_checkpoint_leaves_the_name_free(begun: Path) -> None:
+    with pytest.raises(UserError, match="was begun with data = "):
+        resume(begun, datasets=["first"])
+    shutil.rmtree(begun / "run" / "checkpoint_2026-01-01_10-00-00.000000")
+    assert resume(begun, datasets=["first"])["settings"]["data"]["datasets"] == ["first"]
+    (begun / "run" / "run.json").write_bytes(b'{"sett')
+    assert resume(begun)["settings"]["data"]["datasets"] == []
+
+
+def test_files_in_a_bucket_are_looked_at_by_their_folders(s3: Store, tmp_path: Path) -> None:
+    make_tree(tmp_path / "photos", ["a.png", "deep/b.png"])
+    for file in (tmp_path / "photos").rglob("*.png"):
+        name = file.relative_to(tmp_path / "photos").as_posix()
+        storage.write_bytes(f"{s3.uri}/photos/{name}", file.read_bytes())
+    build_index(f"{s3.uri}/photos", str(tmp_path / "i.parquet"), IndexOptions(layout="clean"))
+    sources = list_sources(DataConfig(index=(str(tmp_path / "i.parquet"),)))
+    first, again = file_versions(sources), file_versions(sources)
+    assert first == again
+    storage.write_bytes(f"{s3.uri}/photos/deep/b.png", b"other")
+    assert file_versions(sources).sizes != first.sizes
