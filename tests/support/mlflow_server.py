@@ -12,6 +12,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from mlflow import MlflowClient
+
 from diffuir_platform.tracking import (
     Tracker,
 )
@@ -63,3 +65,9 @@ class Server:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+
+def curve(tracker: Tracker, name: str) -> list[tuple[int, float]]:
+    """Return the points of a curve in MLflow's order."""
+    history = MlflowClient(tracker.uri).get_metric_history(tracker.run_id, name)
+    return [(point.step, point.value) for point in history]

@@ -17,12 +17,12 @@ from .sources import Items
 
 @dataclass(frozen=True)
 class FileVersions:
-    """Digests of the files of a data set, 64 hexadecimal digits each."""
+    """State of the files of a data set, in 64 hexadecimal digits each."""
 
     sizes: str
-    """Of the keys and sizes in bytes: the same where the files were only copied."""
+    """Digest of the keys and sizes in bytes: the same where the files were only copied."""
     versions: str
-    """Of the places, sizes, and times of the last change or ETags."""
+    """Digest of the places, sizes, and times of the last change or ETags."""
 
 
 def file_versions(sources: Mapping[str, Items]) -> FileVersions:

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -97,7 +97,7 @@ class StopRequest:
 
 @contextmanager
 def stop_request(sign: StopSign, minutes: float | None) -> Iterator[StopRequest]:
-    """Set `sign` on SIGTERM, and after `minutes` (None: never), while the block runs.
+    """Set `sign` on SIGTERM, and after `minutes` (None: never), while the block runs; at its end the sign goes.
 
     A second SIGTERM does what it did before. In a thread that is not the main one, signals are left alone.
     """
@@ -108,7 +108,8 @@ def stop_request(sign: StopSign, minutes: float | None) -> Iterator[StopRequest]
             request.ask(f"after {minutes:g} minutes", 0)
         if request.reason is not None:  # none where the run has ended by itself
             print(f"stopping {request.reason}: one more checkpoint is saved first", flush=True)
-            sign.set()
+            with suppress(RayError):  # the run has ended meanwhile, and its sign with it
+                sign.set()
 
     def on_signal(number: int, frame: Any) -> None:
         signal.signal(signal.SIGTERM, before)
@@ -123,5 +124,6 @@ def stop_request(sign: StopSign, minutes: float | None) -> Iterator[StopRequest]
         yield request
     finally:
         request.event.set()
+        ray.kill(sign.actor)
         if is_main:
             signal.signal(signal.SIGTERM, before)

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import pickle
-import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -29,7 +28,7 @@ from diffuir_core import UserError
 from diffuir_platform.tracking import Tracker, deliver, fetch_registered, open_run
 from diffuir_platform.tracking import __main__ as command
 from diffuir_platform.tracking.spool import Queue, locked_file
-from support.mlflow_server import Server, Start
+from support.mlflow_server import Server, Start, curve
 
 PICTURE = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
 LOGGING_PROCESS = """
@@ -42,12 +41,6 @@ for step in range(100_000):
     print(step, flush=True)
     time.sleep(0.002)
 """
-
-
-def curve(tracker: Tracker, name: str) -> list[tuple[int, float]]:
-    """Return the points of a curve in MLflow's order."""
-    history = MlflowClient(tracker.uri).get_metric_history(tracker.run_id, name)
-    return [(point.step, point.value) for point in history]
 
 
 def artifacts(tracker: Tracker, folder: str | None = None) -> list[str]:
@@ -270,64 +263,6 @@ def test_a_full_disk_does_not_stop_training(
     assert curve(tracker, "loss") == [(3, 3)]
     assert caplog.text.count("No space left on device): what is logged is lost") == 1
     assert "2 things that were logged could not be kept" in caplog.text
-
-
-@pytest.mark.parametrize("uri", ["http://{nobody}", "sqlite:////proc/absent/mlflow.db", "nosuch://tracker"])
-def test_a_tracker_that_cannot_be_reached_at_the_start_is_named(start: Start, uri: str, nobody: str) -> None:
-    with pytest.raises(UserError, match=r"the tracker at .* can't be used \(.+\): set tracking_uri"):
-        start(uri=uri.format(nobody=nobody))
-
-
-def test_a_run_goes_on_where_its_tracker_cannot_be_reached(
-    start: Start, nobody: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    tracker = start()
-    tracker.log({"loss": 1}, 1)
-    assert tracker.flush()
-    away = start(tracker.run_id, uri=f"http://{nobody}")
-    away.log({"loss": 2}, 2)
-    assert not away.flush(stall_timeout=0.5)
-    assert f"what is logged is kept in {away.spool / tracker.run_id} until it can" in caplog.text
-    back = start(tracker.run_id)
-    assert back.run_id == tracker.run_id
-    back.finish("FINISHED")
-    assert curve(back, "loss") == [(1, 1), (2, 2)]
-
-
-@pytest.mark.parametrize("lost", ["deleted", "another tracker"])
-def test_a_run_that_the_tracker_does_not_have_is_gone_on_from_by_a_new_one(
-    start: Start, tmp_path: Path, empty: Path, caplog: pytest.LogCaptureFixture, lost: str
-) -> None:
-    first = start()
-    options = {}
-    if lost == "deleted":
-        MlflowClient(first.uri).delete_run(first.run_id)
-    else:
-        shutil.copyfile(empty, tmp_path / "other.db")
-        options = {"uri": f"sqlite:///{tmp_path / 'other.db'}"}
-    second = start(first.run_id, **options)
-    assert second.run_id != first.run_id
-    assert f"has no run {first.run_id}: a new one goes on" in caplog.text
-    second.log({"loss": 2}, 2)
-    second.finish("FINISHED")
-    assert curve(second, "loss") == [(2, 2)]
-    tags = MlflowClient(second.uri).get_run(second.run_id).data.tags
-    assert tags["diffuir.continues"] == first.run_id
-
-
-def test_a_spool_that_cannot_be_written_is_named(database: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="name another folder"):
-        open_run(database, "test", "run", None, tmp_path, spool=tmp_path / "file")
-
-
-def test_a_relative_database_is_the_same_from_every_folder(
-    start: Start, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start()  # makes the database
-    file = Path(database.removeprefix("sqlite:///"))
-    monkeypatch.chdir(file.parent)
-    assert start(uri=f"sqlite:///{file.name}").uri == database
 
 
 def test_credentials_are_sent_and_never_shown(

@@ -90,10 +90,11 @@ def test_sigterm_saves_a_checkpoint(photos: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "diffuir_platform.cli", "train", str(job)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
-        lines = []
+        lines, is_sent = [], False
         for line in process.stdout:
             lines.append(line)
-            if line.startswith("step 3/"):
+            if line.startswith("step ") and not is_sent:
+                is_sent = True
                 process.send_signal(signal.SIGTERM)
         assert process.wait(120) == TERMINATED, "".join(lines)
     assert "stopping by SIGTERM" in "".join(lines)
