@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -21,6 +23,7 @@ from .allocator import keep_freed_memory
 from .cuda_graphs import RecordedPasses
 from .diffusion import network_time, start_release
 from .equalise import equalise_histogram
+from .guard import judge
 from .memory_plan import SMALLEST_TILE, Plan, available_memory, halved_tiles, is_out_of_memory, plan
 from .norms import ImageStatistics
 from .pixels import Pixels, is_rgb
@@ -38,18 +41,26 @@ T = TypeVar("T")
 BATCH_PIXELS = 2**18
 """Most pixels of a batch on a GPU: enough to fill it with small images."""
 
+GUARD_THREADS = 8
+"""Threads in which the guard judges the images of a batch."""
+
+ROWS_AT_ONCE = 256
+"""Rows of an image whose change is weakened at a time."""
+
 KEEPING_SHARE = 0.6
 """Share of the available memory above which an image is restored without keeping freed memory."""
 
 
 @dataclass(frozen=True)
 class Restoration:
-    """A restored image, and the tiles it was restored in."""
+    """A restored image, and how it was restored."""
 
     pixels: Pixels
     """The restored image, uint8 (H, W, 3)."""
     tiling: Tiling | None
     """Its tiles; None if it was restored whole."""
+    note: str | None = None
+    """Sentence on what the guard held back; None if it held nothing back."""
 
 
 PendingRestorations = Callable[[], list[Restoration]]
@@ -69,6 +80,8 @@ class Restorer:
     memory: bytes that a restore may use; None for the free memory.
     strength: share of the change that is made, 0 (none) .. 1 (all).
     equalise: True equalises the image's histogram first, as published weights expect of a low-light photo.
+    guard: True leaves out what is implausible of the network's change, as `guard.judge` sees it; False, or with
+        `equalise`, all of the change is made.
 
     Raises `UserError` for unusable weights and `ValueError` for another unusable argument.
     """
@@ -84,6 +97,7 @@ class Restorer:
         memory: int | None = None,
         strength: float = 1.0,
         equalise: bool = False,
+        guard: bool = True,
     ) -> None:
         if not 1 <= steps <= 1000:
             raise ValueError(f"steps is {steps}: it must lie in 1 .. 1000")
@@ -106,6 +120,10 @@ class Restorer:
         self.memory = memory
         self.strength = strength
         self.equalise = equalise
+        self.guard = guard
+        self.on_pass: Callable[[int, int], None] | None = None
+        """Called after each pass of the network with the number of passes done and of all that the image, or its
+        batch, needs: one for each step, or for each step and tile. None calls nothing."""
         self.variant = opened.model.variant
         self.schedule = opened.schedule.to(self.device)
         # Convolutions round differently for another number of images, so each size has one fixed batch size: one
@@ -124,7 +142,7 @@ class Restorer:
         return [restoration.pixels for restoration in self.restorations(images)]
 
     def restorations(self, images: Sequence[Pixels]) -> list[Restoration]:
-        """Restore images as `restore` does, and return each with its tiles."""
+        """Restore images as `restore` does, and return each with its tiles and the guard's note."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, image in enumerate(images):
             if not is_rgb(image):
@@ -142,20 +160,17 @@ class Restorer:
 
         done: dict[int, Restoration] = {}
         for batch, pending in with_lookahead(start_batches()):
-            done.update(zip(batch, pending(), strict=False))
-        return [
-            replace(done[i], pixels=interpolate(image, done[i].pixels, self.strength))
-            for i, image in enumerate(images)
-        ]
+            done.update(zip(batch, self._weakened([images[i] for i in batch], pending()), strict=True))
+        return [done[i] for i in range(len(images))]
 
     def batch_size(self, height: int, width: int) -> int:
         """Number of images of height x width pixels that go through the network at once, always the same."""
         return max(1, self.batch_pixels // math.prod(padded_size(height, width)))
 
-    def with_settings(self, *, seed: int, strength: float, equalise: bool) -> Restorer:
+    def with_settings(self, *, seed: int, strength: float, equalise: bool, guard: bool = True) -> Restorer:
         """A restorer that shares this network, with other per-image settings."""
         other = copy.copy(self)
-        other.seed, other.strength, other.equalise = seed, strength, equalise
+        other.seed, other.strength, other.equalise, other.guard = seed, strength, equalise, guard
         return other
 
     def plan(self, height: int, width: int) -> Plan:
@@ -163,6 +178,24 @@ class Restorer:
         itemsize = PRECISIONS[self.precision].itemsize
         memory = available_memory(self.device) if self.memory is None else self.memory
         return plan(self.variant, height, width, itemsize, memory, self.tile)
+
+    def _weakened(self, images: Sequence[Pixels], batch: list[Restoration]) -> list[Restoration]:
+        """The restorations of a batch with the share of their change that the guard and `strength` allow."""
+        pairs = list(zip(images, batch, strict=False))
+        if len(pairs) == 1:
+            return [self._weakened_one(*pairs[0])]
+        with ThreadPoolExecutor(
+            GUARD_THREADS
+        ) as pool:  # a GPU restores an image faster than one thread judges it
+            return list(pool.map(lambda pair: self._weakened_one(*pair), pairs))
+
+    def _weakened_one(self, image: Pixels, restoration: Restoration) -> Restoration:
+        share, note = self.strength, None
+        # An equalised image differs as a whole from what the network saw.
+        if self.guard and not self.equalise and share > 0:
+            verdict = judge(image, restoration.pixels)
+            share, note = share * verdict.share, verdict.note
+        return replace(restoration, pixels=interpolate(image, restoration.pixels, share), note=note)
 
     def _restore_batch(self, images: Sequence[Pixels]) -> PendingRestorations:
         """Restore images of one padded size; if memory runs out, one by one and then in smaller tiles."""
@@ -198,7 +231,9 @@ class Restorer:
             # Each step pads its own image, as the network does with a single one.
             if any(size != image.shape[-2:] for size in sizes):
                 image = stacked(one[:, :h, :w] for one, (h, w) in zip(image, sizes, strict=True))
-            return self._passes(image, condition, step).clamp_(-1.0, 1.0)
+            residual = self._passes(image, condition, step).clamp_(-1.0, 1.0)
+            self._count_pass(step + 1, self.steps)
+            return residual
 
         degraded = stacked(as_signal(image, self.device) for image in images)
         noise = stacked(to_device(content_noise(image, self.seed)[0], self.device) for image in images)
@@ -213,28 +248,35 @@ class Restorer:
         """Restore one image in tiles."""
         degraded = as_signal(image, self.device)[None]
         condition = self.schedule.implicit_condition(degraded)
+        done, total = itertools.count(1), self.steps * (len(tiling.edge_to_edge) + len(tiling))
 
         def predict(image: Tensor, step: int, t: int) -> Tensor:
             statistics = ImageStatistics()
 
             def predict_tile(rows: slice, columns: slice) -> Tensor:
                 features = self.network.condition_features(condition[..., rows, columns])
-                return self.network(image[..., rows, columns], features, step, statistics)
+                residual = self.network(image[..., rows, columns], features, step, statistics)
+                self._count_pass(next(done), total)
+                return residual
 
             for window in tiling.edge_to_edge.windows:
                 predict_tile(*window)
             statistics.gathering = False
             return tiling.blend(predict_tile, image).clamp_(-1.0, 1.0)
 
-        noise = to_device(content_noise(image, self.seed), self.device)
-        restored = self._sample(predict, degraded, noise)
+        restored = self._sample(predict, degraded, to_device(content_noise(image, self.seed), self.device))
         return lambda: [Restoration(level, tiling) for level in restored()]
+
+    def _count_pass(self, done: int, total: int) -> None:
+        if self.on_pass is not None:
+            self.on_pass(done, total)
 
     def _sample(self, predict: Predict, degraded: Tensor, noise: Tensor) -> Callable[[], NDArray[np.uint8]]:
         """Start the sampling; the function returned waits for its end and returns uint8 (B, H, W, 3)."""
         start = start_release(self.schedule, degraded, noise)
+        del noise  # 12 bytes a pixel, which a picture of 100 megapixels may need
         image = last(ddim(predict, self.schedule, start, degraded, self.steps))
-        return to_cpu(((image + 1.0) * 127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1))
+        return to_cpu(image.add_(1.0).mul_(127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1))
 
 
 def with_lookahead(items: Iterable[T]) -> Iterator[T]:
@@ -260,8 +302,16 @@ def interpolate(original: Pixels, restored: Pixels, strength: float) -> Pixels:
     """The uint8 image that is `strength` of the way from `original` (0) to `restored` (1)."""
     if strength == 1:
         return restored
-    change = restored.astype(np.float32) - original
-    return np.rint(original + np.float32(strength) * change).astype(np.uint8)
+    between = original.copy()
+    if strength == 0:
+        return between
+    for row in range(
+        0, len(original), ROWS_AT_ONCE
+    ):  # float32 of all rows would take eight times their memory
+        rows = slice(row, row + ROWS_AT_ONCE)
+        change = restored[rows].astype(np.float32) - original[rows]
+        between[rows] = np.rint(original[rows] + np.float32(strength) * change)
+    return between
 
 
 def as_signal(pixels: Pixels, device: torch.device) -> Tensor:
@@ -269,7 +319,7 @@ def as_signal(pixels: Pixels, device: torch.device) -> Tensor:
     last."""
     # Writable, because torch warns about read-only arrays, even if they are only read.
     levels = to_device(torch.from_numpy(np.require(pixels, requirements=["C", "W"])), device)
-    return levels.movedim(-1, -3).float() / 127.5 - 1.0
+    return levels.movedim(-1, -3).float().div_(127.5).sub_(1.0)
 
 
 def content_noise(image: Pixels, seed: int) -> Tensor:

@@ -92,6 +92,14 @@ class ChannelNorm(nn.Module):
         return F.layer_norm(tokens, gain.shape, gain, None, EPS).permute(0, 3, 1, 2)
 
 
+def own_head_mask() -> Tensor:
+    """1 where a row and a column belong to the same head, else 0; (HEADS HEAD_DIM, HEADS HEAD_DIM) float32."""
+    mask = torch.zeros(HEADS, HEAD_DIM, HEADS, HEAD_DIM)
+    # Not eye or kron: on the device "meta" they import torch's compiler, which takes a second.
+    mask.diagonal(dim1=0, dim2=2).fill_(1.0)
+    return mask.view(HEADS * HEAD_DIM, HEADS * HEAD_DIM)
+
+
 class LinearAttention(nn.Module):
     """Attention in O(H W): softmax of q over features and of k over positions, context = k^T v.
 
@@ -102,8 +110,7 @@ class LinearAttention(nn.Module):
         super().__init__()
         self.to_qkv = nn.Conv2d(dim, 3 * HEADS * HEAD_DIM, 1, bias=False)
         self.to_out = nn.Sequential(nn.Conv2d(HEADS * HEAD_DIM, dim, 1), ChannelNorm(dim))
-        own_head = torch.kron(torch.eye(HEADS), torch.ones(HEAD_DIM, HEAD_DIM))
-        self.register_buffer("own_head", own_head, persistent=False)
+        self.register_buffer("own_head", own_head_mask(), persistent=False)
         self.own_head: Tensor
 
     def forward(self, x: Tensor) -> Tensor:

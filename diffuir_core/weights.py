@@ -31,7 +31,7 @@ from .errors import UserError
 from .files import replacing
 from .pretrained import PRETRAINED
 from .schedule import Schedule
-from .unet import UNet, build
+from .unet import LinearAttention, UNet, build, own_head_mask
 from .variants import VARIANTS
 
 FORMAT = "diffuir/1"
@@ -152,6 +152,11 @@ def _network(file: Path, state: dict[str, Tensor]) -> UNet:
         )
     if not all(bool(value.isfinite().all()) for value in state.values()):
         raise UserError(f"{file} holds values that are not finite numbers: the file is damaged")
-    model = build(name)
-    model.load_state_dict(state)
+    # Copies in float32: the tensors of a safetensors file lie in the file.
+    model.load_state_dict(
+        {key: value.to(torch.float32, copy=True) for key, value in state.items()}, assign=True
+    )
+    for module in model.modules():
+        if isinstance(module, LinearAttention):
+            module.own_head = own_head_mask()
     return model.eval().requires_grad_(False)

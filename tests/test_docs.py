@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from diffuir_core import UserError
-from diffuir_platform.cli import COMMANDS, app
+from diffuir_platform.command_table import COMMANDS, app
 from diffuir_platform.config import load_config
 from diffuir_platform.data.layouts import find_layout
 from diffuir_platform.restore.settings import RestoreJob

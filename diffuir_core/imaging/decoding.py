@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import io
-import warnings
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import ImageCms, ImageFile
 
-from . import sixteen_bit
-from .decoding_cost import check_pieces, check_tiles
+from ..pixels import Pixels
+from .formats.heif import is_avif, is_lossless_avif
+from .formats.opening import open_header
+from .formats.sampled import Planes, SampledFile, to_array, turned_array
 from .image import (
     DEFAULT_LIMITS,
-    FORMATS,
     Colour,
     ExifPolicy,
     Header,
     Image,
     ImageError,
     Limits,
-    TooLargeError,
-    UnknownFormatError,
-    check_bytes,
-    one_line,
+    Samples,
     to_8_bits,
 )
-from .metadata import read_metadata, turned
-
-# Between its limit and twice that Pillow only warns, and would decode; a service must refuse.
-warnings.filterwarnings("error", category=Pillow.DecompressionBombWarning)
+from .metadata.reading import orientation, read_metadata, turned
 
 # Pillow's modes by the colour model that a photo is written back in.
 _COLOUR_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK"}
@@ -37,9 +32,10 @@ _GREY_MODES = {"1", "L", "LA", "La"}
 _PALETTE_MODES = {"P", "PA"}
 _TRUNCATED_FORMATS = {"JPEG", "MPO", "PNG", "BMP"}
 """Formats of which the decoded part of a truncated file can be kept."""
+_DAMAGED = "it is truncated or damaged"
 _REDUCED_NOTE = "its 16 bits per channel are reduced to 8"
-_LARGEST_TILE = 2**20
-"""Pixels that a TIFF's tile may have whatever the limits: a small picture may be stored in one large tile."""
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes with 16 bits, which are all greyscale."""
 
 
 def decode(
@@ -55,88 +51,73 @@ def decode(
     JPEG, PNG or BMP that ends too early, as far as it goes.
 
     Raises ImageError if the bytes are empty, too many, of another format, truncated or damaged, if the picture is
-    larger than `limits`, if its samples are neither 8 nor 16-bit integers, or if it consists of so many pieces
-    that decoding it would take minutes.
+    larger than `limits`, if its samples are of a kind that is not read, or if it consists of so many pieces that
+    decoding it would take minutes.
     """
     try:
-        picture = _open(data, limits)
-        deep = sixteen_bit.is_deep(picture)
+        picture = open_header(data, limits)
         notes: list[str] = []
-        try:
-            picture.load()
-        except OSError:
-            if not truncated or picture.format not in _TRUNCATED_FORMATS:
-                raise
-            _keep_decoded_part(picture)
-            notes.append("it ends too early: what is missing is of one colour")
-            if deep:
-                notes.append(_REDUCED_NOTE)
-            deep = False  # decoding it a second time would raise the same error
-        return _unpack(picture, data, deep, exif, notes)
+        planes = _load(picture, data, truncated, notes)
+        return _unpack(picture, planes, data, exif, notes)
     except ImageError:
         raise
-    except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
-        raise TooLargeError(f"it has too many pixels ({error})") from error
     except Exception as error:
         # On hostile bytes decoders raise nearly any type of exception, all with this meaning.
-        raise ImageError(f"it is truncated or damaged ({one_line(error)})") from error
+        raise ImageError(_DAMAGED) from error
 
 
 def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
     """Read a file's format and size without decoding it; raises the ImageErrors of `decode` about the header."""
     try:
-        picture = _open(data, limits)
-        turn, _ = read_metadata(picture, "none", [])
-        # For a TIFF Pillow's size is that of the upright picture.
-        width, height = picture.size if picture.format == "TIFF" else turned(picture.size, turn)
+        picture = open_header(data, limits)
+        width, height = turned(picture.size, orientation(data, picture))
         return Header(_format(picture), height, width)
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(f"it is truncated or damaged ({one_line(error)})") from error
+        raise ImageError(_DAMAGED) from error
 
 
-def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
-    check_bytes(len(data), limits)
-    check_pieces(data)
+def _load(picture: ImageFile.ImageFile, data: bytes, truncated: bool, notes: list[str]) -> Planes | None:
+    """Decode the pixels: as arrays, or None where they are in `picture` with all their bits."""
+    if isinstance(picture, SampledFile):
+        return picture.planes(notes)
+    deep = any(";16" in str(tile) for tile in picture.tile)
     try:
-        picture = Pillow.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        message = "it is not a JPEG, PNG, WebP, TIFF or BMP image, or its header is damaged"
-        raise UnknownFormatError(message) from error
-    assert isinstance(picture, ImageFile.ImageFile)
-    width, height = picture.size
-    if width < 1 or height < 1:
-        raise ImageError(f"it is {width}x{height} pixels: nothing to restore")
-    if max(width, height) > limits.max_side:
-        raise TooLargeError(
-            f"it is {width}x{height} pixels, a side longer than the limit of {limits.max_side:,}"
-        )
-    if width * height > limits.max_pixels:
-        raise TooLargeError(f"it is {width}x{height} pixels, more than the limit of {limits.max_pixels:,}")
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        _check_tiles(picture, limits)
-    check_tiles(data, picture)
-    return picture
+        if deep and picture.format == "PNG":
+            return _deep_png(data)
+        picture.load()
+    except (OSError, RuntimeError):
+        if not truncated or picture.format not in _TRUNCATED_FORMATS:
+            raise
+        _keep_decoded_part(picture)
+        notes.append("it ends too early: what is missing is of one colour")
+    if picture.mode in _DEEP_MODES:
+        return Planes(colours=np.asarray(picture).astype(np.uint16)[..., None])
+    if deep:
+        notes.append(_REDUCED_NOTE)
+    return None
 
 
-def _check_tiles(picture: TiffImagePlugin.TiffImageFile, limits: Limits) -> None:
-    """Raise ImageError for a TIFF with too large tiles: libtiff allocates a whole one for any picture."""
-    width, height = (
-        picture.tag_v2.get(tag) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
+def _deep_png(data: bytes) -> Planes:
+    """Decode a PNG of 16 bits per channel, which Pillow reduces to 8 unless it is grey."""
+    import imagecodecs
+
+    samples = imagecodecs.png_decode(data)
+    samples = samples[..., None] if samples.ndim == 2 else samples
+    colours = 1 if samples.shape[-1] < 3 else 3
+    return Planes(
+        colours=samples[..., :colours], alpha=samples[..., -1] if samples.shape[-1] > colours else None
     )
-    if width is None and height is None:
-        return
-    if not isinstance(width, int) or not isinstance(height, int):
-        raise ImageError("it is damaged: its tiles have no size")
-    if width * height > max(limits.max_pixels, _LARGEST_TILE):
-        raise TooLargeError(f"its tiles are {width}x{height} pixels, more than the limit")
 
 
 def _keep_decoded_part(picture: ImageFile.ImageFile) -> None:
-    """Keep the part that was decoded before the file ended; raises ImageError if there is none."""
-    picture.tile = []
-    picture.load()
+    """Keep the part that is decoded before the file ends; raises ImageError if there is none."""
+    try:
+        picture.load()
+    except OSError:
+        picture.tile = []
+        picture.load()
     extrema = picture.getextrema()
     channels = extrema if isinstance(extrema[0], tuple) else (extrema,)
     if all(low == high for low, high in channels):
@@ -148,73 +129,90 @@ def _format(picture: Pillow.Image) -> str:
     return "JPEG" if picture.format == "MPO" else str(picture.format)
 
 
-def _unpack(picture: Pillow.Image, data: bytes, deep: bool, policy: ExifPolicy, notes: list[str]) -> Image:
-    if getattr(picture, "is_animated", False):
-        notes.append("only the first of its frames is kept")
-    icc = picture.info.get("icc_profile") or None
-    turn, exif = read_metadata(picture, policy, notes)
-    samples = None
-    if deep:
-        samples = sixteen_bit.read_deep(data, picture, turn)
-        if samples is None:
-            notes.append(_REDUCED_NOTE)
-    upright = picture if turn is None else picture.transpose(turn)
-    if upright.mode == "CMYK":
-        upright, icc = _cmyk_to_rgb(upright, icc), None
-        notes.append("converted from CMYK to RGB")
-
-    colour = _colour(upright.mode)
-    alpha = None
-    if samples is not None:
-        eight = to_8_bits(samples)
-        grey = samples.shape[-1] < 3
-        colour = "L" if grey else "RGB"
-        alpha = None if samples.shape[-1] % 2 else np.ascontiguousarray(eight[..., -1])
-        pixels = np.repeat(eight[..., :1], 3, axis=-1) if grey else np.ascontiguousarray(eight[..., :3])
-        if alpha is None and upright.has_transparency_data:
-            alpha = np.array(upright.convert("RGBA").getchannel("A"))
+def _unpack(
+    picture: ImageFile.ImageFile, planes: Planes | None, data: bytes, policy: ExifPolicy, notes: list[str]
+) -> Image:
+    turn, metadata = read_metadata(data, picture, policy, notes)
+    if planes is None and picture.mode == "CMYK":
+        planes = Planes(colours=to_array(picture))
+    if planes is not None and planes.colours.shape[-1] == 4:
+        planes = _cmyk_to_rgb(planes, metadata.icc_profile, notes)
+        metadata = replace(metadata, icc_profile=None)
+    if planes is None:
+        colour, pixels, alpha = _from_pillow(picture if turn is None else picture.transpose(turn))
+        deep = None
     else:
-        if upright.has_transparency_data:
-            upright = upright.convert("RGBA")
-            alpha = np.array(upright.getchannel("A"))
-        pixels = np.array(upright.convert("RGB"))
+        colour = "L" if planes.colours.shape[-1] == 1 else "RGB"
+        pixels, alpha, deep = _from_planes(planes, turn)
     return Image(
         pixels=pixels,
         format=_format(picture),
         colour=colour,
         alpha=alpha,
-        deep=samples,
-        icc_profile=icc,
-        exif=exif,
-        lossless=_is_lossless_webp(data),
+        deep=deep,
+        metadata=metadata,
+        bits=picture.bits if isinstance(picture, SampledFile) else 16,
+        lossless=picture.lossless if isinstance(picture, SampledFile) else _is_lossless(data),
         notes=tuple(notes),
     )
+
+
+def _from_planes(
+    planes: Planes, turn: Pillow.Transpose | None
+) -> tuple[Pixels, Pixels | None, Samples | None]:
+    """The upright pixels, alpha and 16-bit samples of a photo that was read as arrays."""
+    colours = turned_array(planes.colours, turn)
+    alpha = None if planes.alpha is None else turned_array(planes.alpha, turn)
+    deep = None
+    if colours.dtype == np.uint16:
+        deep = colours if alpha is None else np.concatenate((colours, alpha[..., None]), axis=-1)
+        colours = to_8_bits(colours)
+        alpha = None if alpha is None else to_8_bits(alpha)
+    return np.repeat(colours, 3, axis=-1) if colours.shape[-1] == 1 else colours, alpha, deep
+
+
+def _from_pillow(picture: Pillow.Image) -> tuple[Colour, Pixels, Pixels | None]:
+    """The colour model, pixels and alpha of an upright picture of 8 bits."""
+    colour, alpha = _colour(picture.mode), None
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        alpha = to_array(picture.getchannel("A"))[..., 0]
+    return colour, to_array(picture if picture.mode == "RGB" else picture.convert("RGB")), alpha
 
 
 def _colour(mode: str) -> Colour:
     if mode in _COLOUR_MODES:
         return "RGB"
-    if mode in _GREY_MODES | sixteen_bit.GREY_MODES:
+    if mode in _GREY_MODES:
         return "L"
     if mode in _PALETTE_MODES:
         return "P"
     raise ImageError(f"its samples are of the kind {mode}: convert it to 8 or 16-bit grey or RGB first")
 
 
-def _cmyk_to_rgb(picture: Pillow.Image, icc: bytes | None) -> Pillow.Image:
+def _cmyk_to_rgb(planes: Planes, icc: bytes | None, notes: list[str]) -> Planes:
+    """Convert CMYK to sRGB of 8 bits, by the ICC profile if there is one."""
+    colours, alpha = planes.colours, planes.alpha
+    if colours.dtype == np.uint16:
+        notes.append(_REDUCED_NOTE)
+        colours, alpha = to_8_bits(colours), None if alpha is None else to_8_bits(alpha)
+    notes.append("converted from CMYK to RGB")
+    picture = Pillow.fromarray(np.ascontiguousarray(colours), "CMYK")
+    converted = None
     if icc:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
             target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
             converted = ImageCms.profileToProfile(picture, source, target, outputMode="RGB")
         except (ImageCms.PyCMSError, OSError):
-            return picture.convert("RGB")
-        return converted if converted is not None else picture.convert("RGB")
-    return picture.convert("RGB")
+            notes.append("its ICC profile cannot be used and is dropped")
+    return Planes(colours=to_array(converted or picture.convert("RGB")), alpha=alpha)
 
 
-def _is_lossless_webp(data: bytes) -> bool:
-    """Whether the first picture chunk of a RIFF WebP file is VP8L (RFC 9649, section 2.6)."""
+def _is_lossless(data: bytes) -> bool:
+    """Whether an AVIF stores RGB as it is, or a WebP's first picture chunk is VP8L (RFC 9649, section 2.6)."""
+    if is_avif(data):
+        return is_lossless_avif(data)
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return False
     position = 12

@@ -17,7 +17,7 @@ from .image import ImageError
 MAX_SCANS = 100
 """Most scans of a JPEG, each of which is a pass over the whole picture. Progressive encoders write 10 to 20;
 libtiff's limit is 100 too."""
-MAX_STRIPS = 4 * 32_768
+MAX_STRIPS = 4 * 65_536
 """Most strips or tiles of a TIFF: one per row for four planes of the default limits' longest side."""
 MAX_PLANES = 8
 """Most times that each pixel of a TIFF is decoded: once per sample, if these are stored in separate planes."""

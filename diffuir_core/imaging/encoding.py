@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import struct
 
@@ -9,11 +10,19 @@ import numpy as np
 from PIL import Image as Pillow
 
 from ..pixels import Pixels
-from . import sixteen_bit
-from .image import FORMATS, Image, ImageError, Samples, one_line
+from .formats import modern_encoding, tiff_writing
+from .formats.missing import extra
+from .image import FORMATS, Image, ImageError, Samples, format_to_write, one_line
+from .metadata import png_chunks
+from .metadata import writing as metadata_writing
 
-_DEEP_FORMATS = {"PNG": sixteen_bit.png, "TIFF": sixteen_bit.tiff}
-_LONGEST_SIDE = {"WEBP": 16_383}
+_DEEP_FORMATS = ("PNG", "TIFF")
+"""Formats that are written with 16 bits per channel, but for JPEG XL."""
+_BITS = {"PNG": 16, "TIFF": 16, "JXL": 16}
+"""Most bits per channel that a format is written with, but for HEIC; 8 for the others."""
+OPAQUE = 255
+"""Alpha of a pixel without transparency: a JPEG holds a photo that has no other, which loses its alpha there."""
+_LONGEST_SIDE = {"WEBP": 16_383, "JPEG": 65_500, "HEIC": 16_384, "AVIF": 32_768}
 """Longest side of a format that has less than `Limits` may allow, pixels."""
 
 
@@ -22,43 +31,75 @@ def encode(image: Image, format: str | None = None, quality: int = 95) -> bytes:
 
     format: one of FORMATS; None for the photo's own. quality: 1 .. 100, for JPEG (always 4:4:4) and lossy WebP;
     the others are lossless. Raises ImageError if the format can't hold the photo: transparency in JPEG, a side
-    beyond the format's maximum.
+    beyond the format's maximum. What else the format can't hold is left out, and told by `lost_in`.
     """
-    target = format or image.format
+    target = format_to_write(image.format, format)
     check_fits(image, target)
+    metadata, _ = metadata_writing.fit(image.metadata, target, grey=_is_grey(image, target))
     if image.deep is not None and target in _DEEP_FORMATS:
         samples = _deep_samples(image, image.deep, target)
-        icc = _fitting_profile(image, "L" if samples.shape[-1] < 3 else "RGB")
-        return _DEEP_FORMATS[target](samples, icc, image.exif)
+        if target == "TIFF":
+            return tiff_writing.tiff(samples, metadata)
+        return metadata_writing.png(png_chunks.sixteen_bits(samples), metadata)
+    if target == "HEIC":
+        return modern_encoding.heic(image, metadata, quality)
+    if target == "JXL":
+        return modern_encoding.jxl(image, metadata, quality)
     picture = _compose(image, target)
+    if target == "AVIF":
+        return modern_encoding.avif(picture, metadata, quality)
+    if target == "TIFF":
+        samples = np.asarray(picture)
+        palette = bytes(picture.getpalette("RGB") or ()) if picture.mode == "P" else None
+        return tiff_writing.tiff(samples[..., None] if samples.ndim == 2 else samples, metadata, palette)
+    if target == "BMP" and picture.mode == "RGBA":
+        return metadata_writing.bmp(_bmp_with_alpha(picture), metadata)
     of_format: dict[str, dict[str, object]] = {
         "JPEG": {"quality": quality, "subsampling": 0},
         "WEBP": {"quality": quality, "lossless": image.lossless, "exact": image.lossless},
-        # Pillow's compressing writer can't write the camera's block of the EXIF.
-        "TIFF": {"compression": "raw" if image.exif else "tiff_adobe_deflate"},
     }
-    if target == "BMP" and picture.mode == "RGBA":
-        return _bmp_with_alpha(picture)
     options = of_format.get(target, {})
-    if image.exif:
-        options["exif"] = image.exif
-    icc = _fitting_profile(image, picture.mode)
-    if icc:
-        options["icc_profile"] = icc
+    if target not in _WRITERS:
+        options |= metadata_writing.info(metadata)
     buffer = io.BytesIO()
     try:
         picture.save(buffer, target, **options)
     except Exception as error:
         raise ImageError(f"it cannot be written as {target} ({one_line(error)})") from error
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    return _WRITERS[target](data, metadata) if target in _WRITERS else data
+
+
+_WRITERS = {"JPEG": metadata_writing.jpeg, "PNG": metadata_writing.png, "BMP": metadata_writing.bmp}
+"""Formats whose metadata is put into the file that Pillow has written."""
+
+
+def lost_in(image: Image, format: str | None = None) -> tuple[str, ...]:
+    """Notes on what a photo carries that a format, None for its own, can't hold; like `Image.notes`."""
+    target = format_to_write(image.format, format)
+    _, notes = metadata_writing.fit(image.metadata, target, grey=_is_grey(image, target))
+    bits = _BITS.get(target, 8) if target != "HEIC" else modern_encoding.heic_bits(image)
+    if image.deep is not None and bits < image.bits:
+        notes.append(f"{target} is written with {bits} of its {image.bits} bits per channel")
+    if target == "AVIF" and image.lossless:
+        notes.append("AVIF is written with loss")
+    return tuple(notes)
+
+
+def _is_grey(image: Image, format: str) -> bool:
+    """Whether the photo is written as greyscale."""
+    deep_with_alpha = image.deep is not None and image.alpha is not None
+    return image.colour == "L" and format != "WEBP" and not (format == "TIFF" and deep_with_alpha)
 
 
 def check_fits(image: Image, format: str) -> None:
     """Raise ImageError, as `encode` does, if the format can't hold the photo; to be called before restoring."""
     if format not in FORMATS:
         raise ImageError(f"{format} cannot be written: choose one of {', '.join(FORMATS)}")
-    if format == "JPEG" and image.alpha is not None:
+    if format == "JPEG" and image.alpha is not None and image.alpha.min() < OPAQUE:
         raise ImageError("JPEG cannot hold its transparency: choose PNG, WebP or TIFF")
+    if format == "HEIC" and importlib.util.find_spec("pillow_heif") is None:
+        extra("pillow_heif", format, "write")
     height, width = image.pixels.shape[:2]
     longest = _LONGEST_SIDE.get(format)
     if longest is not None and max(height, width) > longest:
@@ -87,7 +128,7 @@ def _compose(image: Image, format: str) -> Pillow.Image:
 
 
 def _with_alpha(picture: Pillow.Image, alpha: Pixels | None, format: str) -> Pillow.Image:
-    if alpha is None:
+    if alpha is None or format == "JPEG":
         return picture
     picture.putalpha(Pillow.fromarray(alpha))
     return picture.convert("RGBA") if format == "BMP" else picture
@@ -114,9 +155,3 @@ def _to_palette(picture: Pillow.Image) -> Pillow.Image:
     indexed = Pillow.frombytes("P", picture.size, index.astype(np.uint8).tobytes())
     indexed.putpalette(colours.astype(np.uint8).tobytes(), picture.mode)
     return indexed
-
-
-def _fitting_profile(image: Image, mode: str) -> bytes | None:
-    """The ICC profile if it fits the mode: its colour space is in bytes 16 to 20 (ICC.1, 7.2)."""
-    wanted = b"GRAY" if mode in ("L", "LA") else b"RGB "
-    return image.icc_profile if image.icc_profile and image.icc_profile[16:20] == wanted else None

@@ -1,109 +1,101 @@
-"""The command line `diffuir`: a table of commands, each loaded when it is asked for, and their exit codes.
+"""The command line `diffuir`: its start, its end, and its exit codes.
 
 Exit codes: 0, all done; 1, done, but some inputs failed and are named; 2, it could not start or had to stop, with
-one sentence why; 130, Ctrl-C.
+one sentence why; 130, Ctrl-C; 143, SIGTERM.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
-from importlib import import_module
-from typing import NamedTuple
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
-import click
+from .stopping import SENTENCE, SIGNALS, Stopped, end, stops_on_signals
 
+if TYPE_CHECKING:
+    import click
 
-class Entry(NamedTuple):
-    """Where a command is defined, and its line in the list of commands."""
-
-    module: str
-    help: str
-
-
-COMMANDS = {
-    "restore": Entry(
-        "restore.commands", "Restore a photo, or all photos of a collection, under the same relative paths."
-    ),
-    "train": Entry(
-        "train.commands", "Train a model, or resume the run of that name from its last checkpoint."
-    ),
-    "sweep": Entry(
-        "sweep.commands",
-        "Train a model for every point of a grid, and make a table and a plot of what they reach.",
-    ),
-    "evaluate": Entry(
-        "evaluate.commands", "Restore test pairs and print PSNR and SSIM before and after, per set."
-    ),
-    "index": Entry(
-        "data.commands", "List a data set, match its pairs, and write an index to train and evaluate with."
-    ),
-    "serve": Entry("serve.commands", "Serve the API and a page to try it, until Ctrl-C."),
-    "demo": Entry(
-        "evaluate.commands", "Degrade bundled photos in five ways, restore them, and write a contact sheet."
-    ),
-}
-"""The commands. A module defines `<name>_command`, whose help begins with the line that stands here."""
-
-
-class _Commands(click.Group):
-    """The group of COMMANDS: to list them, none of their modules is loaded."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        if cmd_name not in COMMANDS:
-            raise click.UsageError(
-                f"there is no command {cmd_name!r}: choose among {', '.join(COMMANDS)}", ctx
-            )
-        module = import_module(f".{COMMANDS[cmd_name].module}", __package__)
-        command: click.Command = getattr(module, f"{cmd_name}_command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
-
-
-@click.group(
-    cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
-@click.version_option(package_name="diffuir", prog_name="diffuir", message="%(prog)s %(version)s")
-def app() -> None:
-    """Train, run and serve DiffUIR: one model that removes rain, snow, haze, darkness and blur from photos."""
+WITHOUT_PROCESS = {"-h", "--help", "--print-config", "--verify", "--plan", "--explain", "--address"}
+"""Options of `restore` with which no process restores photos beside the command."""
 
 
 def main() -> None:
     """The console script."""
-    sys.exit(exit_code_of(lambda: app(standalone_mode=False)))
+    before = _end_on_signals()
+    # Threads that wait for arithmetic sleep: spinning ones take the cores from whatever else runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with ExitStack() as stack:
+        for number, handler in before.items():
+            stack.callback(signal.signal, number, handler)
+        if sys.argv[1:2] == ["restore"] and not WITHOUT_PROCESS & set(sys.argv):
+            from .restore.worker_process import begin, end_begun_process
+
+            begin()
+            stack.callback(end_begun_process)
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int | None:
+    """Run the command and return its exit code; one that is stopped ends the process."""
+    from .command_table import app
+
+    def run() -> int | None:
+        with stops_on_signals():
+            code: int | None = app(standalone_mode=False)
+        return code
+
+    try:
+        return exit_code_of(run)
+    except Stopped as stopped:
+        end(int(str(stopped.code)))
+
+
+def _end_on_signals() -> dict[int, Any]:
+    """Have Ctrl-C and SIGTERM end this process while it imports the rest; returns the handlers before.
+
+    Nothing is begun by then, and what a handler raises while a module is imported may be lost.
+    """
+
+    def end_at_once(number: int, frame: object) -> None:
+        os.write(2, f"{SENTENCE}\n".encode())
+        os._exit(128 + number)
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, end_at_once)
+    return before
 
 
 def exit_code_of(command: Callable[[], int | None]) -> int | None:
     """Return what `command` returns; a mistake of the user becomes one sentence on stderr and exit code 2."""
+    import click
+
+    from diffuir_core.errors import UserError
+
     try:
         return command()
-    except (KeyboardInterrupt, click.Abort):
-        print("stopped: the same command goes on from there", file=sys.stderr)
-        return 130
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
     except click.UsageError as error:
         print(f"error: {_sentence(error)}", file=sys.stderr)
         return error.exit_code
-    except Exception as error:
-        from diffuir_core.errors import UserError
-
-        if not isinstance(error, UserError):
-            raise
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def _sentence(error: click.UsageError) -> str:
     """Return the error as one sentence, without the usage that click prints above it."""
+    import click
+
     if isinstance(error, click.NoSuchOption):
         nearest = f"; the nearest known one is {error.possibilities[0]}" if error.possibilities else ""
         return f"unknown option {error.option_name}{nearest}"

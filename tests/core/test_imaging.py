@@ -10,10 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image
 
 from diffuir_core.imaging import (
-    FORMATS,
     Header,
     ImageError,
     Limits,
@@ -25,6 +24,8 @@ from diffuir_core.imaging import (
 )
 
 TAG = ExifTags.Base
+OLD_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
+"""The formats that Pillow reads and writes alone; tests/core/test_formats.py has the others."""
 
 
 def noise(height: int = 40, width: int = 56, channels: int = 3, seed: int = 0) -> Pixels:
@@ -59,7 +60,7 @@ def psnr(a: Pixels, b: Pixels) -> float:
     return float(10 * np.log10(255**2 / max(np.mean((a.astype(float) - b.astype(float)) ** 2), 1e-9)))
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", OLD_FORMATS)
 def test_pixels_and_format_survive_a_round_trip(format: str) -> None:
     pixels = smooth()
     image = decode(saved(Image.fromarray(pixels), format, **({"quality": 95} if format == "JPEG" else {})))
@@ -121,7 +122,8 @@ def test_exif_is_kept_and_gps_is_dropped(format: str) -> None:
     assert (details[TAG.ExifImageWidth], details[TAG.ExifImageHeight]) == (40, 56)
     assert not exif.get_ifd(ExifTags.IFD.GPSInfo)
     assert ExifTags.IFD.GPSInfo not in exif
-    assert decode(data).exif == decode(source).exif
+    # The block of a TIFF is built anew from its tags.
+    assert format == "TIFF" or decode(data).metadata.exif == decode(source).metadata.exif
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -131,7 +133,7 @@ def test_gps_is_kept_and_exif_dropped_on_request(format: str) -> None:
     assert kept.get_ifd(ExifTags.IFD.GPSInfo) == {1: "N", 2: (47.0, 22.0, 11.0)}
     assert kept.get_ifd(ExifTags.IFD.Exif)[TAG.DateTimeOriginal] == "2020:01:02 03:04:05"
     bare = decode(source, exif="none")
-    assert bare.exif is None
+    assert bare.metadata.exif is None
     assert bare.pixels.shape == (56, 40, 3)
 
 
@@ -140,33 +142,18 @@ def test_damaged_exif_costs_the_metadata_not_the_photo() -> None:
     at = good.index(b"Exif\0\0") + 6
     image = decode(good[:at] + b"\xff" * 8 + good[at + 8 :])
     assert image.pixels.shape == (40, 56, 3)
-    assert image.exif is None
+    assert image.metadata.exif is None
     assert any("EXIF" in note for note in image.notes)
 
 
-def test_orientation_is_applied_although_the_rest_of_the_exif_is_damaged() -> None:
+def test_damage_to_one_tag_costs_nothing_else() -> None:
     exif = bytearray(camera_exif(6))
     exif[exif.index(b"\x01\x3b") + 3] = 5  # the artist as a fraction
     image = decode(saved(Image.fromarray(smooth()), "JPEG", exif=bytes(exif)))
     assert image.pixels.shape == (56, 40, 3)
-    assert (image.exif, len(image.notes)) == (None, 1)
-
-
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_icc_profile_is_kept(format: str) -> None:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    image = decode(saved(Image.fromarray(smooth()), format, icc_profile=profile))
-    assert image.icc_profile == profile
-    assert Image.open(io.BytesIO(encode(image))).info["icc_profile"] == profile
-
-
-def test_a_grey_profile_is_not_written_to_a_colour_file() -> None:
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    profile[16:20] = b"GRAY"
-    grey = Image.fromarray(smooth()[..., 0])
-    image = decode(saved(grey, "PNG", icc_profile=bytes(profile)))
-    assert Image.open(io.BytesIO(encode(image))).info["icc_profile"] == bytes(profile)
-    assert "icc_profile" not in Image.open(io.BytesIO(encode(image, "WEBP"))).info
+    assert image.notes == ()
+    written = Image.open(io.BytesIO(encode(image))).getexif()
+    assert written.get_ifd(ExifTags.IFD.Exif)[TAG.DateTimeOriginal] == "2020:01:02 03:04:05"
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "BMP"])
@@ -185,6 +172,21 @@ def test_alpha_is_kept_apart_and_written_back(format: str) -> None:
 def test_jpeg_refuses_transparency() -> None:
     with pytest.raises(ImageError, match="transparency"):
         encode(decode(saved(Image.fromarray(noise(channels=4)), "PNG")), "JPEG")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_jpeg_takes_a_photo_whose_alpha_is_opaque(mode: str) -> None:
+    """Other formats keep the alpha."""
+    values = noise(channels=4)
+    values[..., 3] = 255
+    image = decode(saved(Image.fromarray(values).convert(mode), "PNG"))
+    assert decode(encode(image, "JPEG")).alpha is None
+    alpha = decode(encode(image, "PNG")).alpha
+    assert alpha is not None
+    assert alpha.min() == 255
+    values[7, 8, 3] = 254
+    with pytest.raises(ImageError, match="transparency"):
+        encode(decode(saved(Image.fromarray(values).convert(mode), "PNG")), "JPEG")
 
 
 def test_a_photo_that_a_format_cannot_hold_is_refused_before_encoding() -> None:
@@ -273,7 +275,7 @@ def test_a_jpeg_with_a_second_picture_behind_it_is_a_jpeg() -> None:
     assert decode(encode(image)).notes == ()
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", OLD_FORMATS)
 @pytest.mark.parametrize("kept", [0.02, 0.5, 0.9])
 def test_truncated_files_are_refused(format: str, kept: float) -> None:
     data = saved(Image.fromarray(noise(120, 160)), format)
@@ -298,7 +300,7 @@ def test_a_truncated_file_without_a_single_row_is_refused() -> None:
         decode(data[: data.index(b"IDAT") + 6], truncated=True)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", OLD_FORMATS)
 def test_a_header_tells_format_and_upright_size(format: str) -> None:
     data = saved(
         Image.fromarray(smooth()), format, **({} if format == "BMP" else {"exif": orientation_only(6)})
@@ -331,8 +333,8 @@ def test_other_formats_are_refused(format: str) -> None:
 def test_a_bomb_is_refused_by_its_header() -> None:
     with pytest.raises(ImageError, match="pixels"):
         decode(png(50_000, 50_000, b""))
-    with pytest.raises(ImageError, match="32,768"):
-        decode(png(40_000, 10, b""))
+    with pytest.raises(ImageError, match="65,535"):
+        decode(png(70_000, 10, b""))
 
 
 def test_a_bomb_of_one_tile_is_refused() -> None:
@@ -349,11 +351,6 @@ def test_limits_are_the_callers_to_set() -> None:
             decode(data, limits)
     exact = Limits(max_bytes=len(data), max_pixels=40 * 56, max_side=56)
     assert decode(data, exact).pixels.shape == (40, 56, 3)
-
-
-def test_float_samples_are_refused() -> None:
-    with pytest.raises(ImageError, match="of the kind F"):
-        decode(saved(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"))
 
 
 def test_pixels_of_another_shape_are_refused() -> None:

@@ -27,6 +27,15 @@ def test_reading_photos_does_not_load_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_loading_weights_does_not_load_the_compiler_of_torch() -> None:
+    """It takes as long as torch itself."""
+    code = (
+        "import sys, diffuir_core; diffuir_core.load_weights(); "
+        "assert not {'torch._dynamo', 'sympy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_the_type_of_pixels_loads_numpy_alone() -> None:
     code = "import sys, diffuir_core.pixels; assert not {'torch', 'PIL', 'skimage'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

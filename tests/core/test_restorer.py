@@ -164,6 +164,19 @@ def test_a_restoration_says_which_tiles_it_is_made_of(weights: Path) -> None:
     assert (tiled.tiling.tile, len(tiled.tiling)) == (128, 9)
 
 
+def test_passes_are_told_for_each_step_and_tile(weights: Path) -> None:
+    told: list[tuple[int, int]] = []
+    restorer = Restorer(weights, steps=2, tile=128)
+    restorer.on_pass = lambda done, total: told.append((done, total))
+    restorer.restore([np.zeros((40, 50, 3), np.uint8)])
+    assert told == [(1, 2), (2, 2)]
+    told.clear()
+    (restoration,) = restorer.restorations([np.zeros((150, 200, 3), np.uint8)])
+    assert restoration.tiling is not None
+    total = 2 * (len(restoration.tiling) + len(restoration.tiling.edge_to_edge))
+    assert told == [(done, total) for done in range(1, total + 1)]
+
+
 @pytest.mark.parametrize(
     "wrong", [{"steps": 0}, {"steps": 1001}, {"precision": "float8"}, {"strength": -0.1}, {"strength": 1.1}]
 )

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from diffuir_core import UserError
-from diffuir_platform.cli import app
+from diffuir_platform.command_table import app
 from diffuir_platform.config import load_config
 from diffuir_platform.restore import RestoreOptions
 from diffuir_platform.restore.job import restore_job

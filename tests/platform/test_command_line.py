@@ -11,8 +11,9 @@ import pytest
 import yaml
 from pydantic import BaseModel, Field
 
-from diffuir_platform.cli import COMMANDS, app, exit_code_of
+from diffuir_platform.cli import exit_code_of
 from diffuir_platform.command_line import SettingsCommand, Shortcut
+from diffuir_platform.command_table import COMMANDS, app
 from diffuir_platform.config import Config
 from diffuir_platform.serve import ServeSettings
 from support.paths import JOBS
@@ -154,7 +155,7 @@ def test_every_help_text_is_whole_sentences(name: str) -> None:
 def test_help_loads_neither_torch_nor_ray(arguments: list[str]) -> None:
     code = f"""
 import sys
-from diffuir_platform.cli import app
+from diffuir_platform.command_table import app
 try:
     app({arguments})
 finally:

@@ -145,6 +145,7 @@ NAMES = (
     "seed",
     "strength",
     "equalise",
+    "guard",
     "format",
     "quality",
     "exif",

@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ray import cloudpickle
@@ -45,10 +46,18 @@ class Cheap:
         return restored
 
 
-def run(source: str, target: str, address: str | None, models: int, **more: bool) -> Summary:
-    """Restore with `Cheap`, two attempts for each photo, and `more` for `restore`."""
+def run(
+    source: str,
+    target: str,
+    address: str | None,
+    models: int,
+    *,
+    changes: Mapping[str, Any] = {},
+    **more: bool,
+) -> Summary:
+    """Restore with `Cheap`, two attempts for each photo, `changes` of the options, and `more` for `restore`."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    options = RestoreOptions(address=address, models=models, attempts=2)
+    options = RestoreOptions(**{"address": address, "models": models, "attempts": 2} | dict(changes))
     return restore(source, target, options, restorer=Cheap, **more)  # type: ignore[arg-type]
 
 

@@ -21,13 +21,14 @@ Layers = Sequence[Sequence[str]]
 
 ROOMS: Layers = (
     ("diffuir_core",),
-    ("diffuir_platform.text", "diffuir_platform.config"),
+    ("diffuir_platform.text", "diffuir_platform.config", "diffuir_platform.stopping"),
     ("diffuir_platform.command_line",),
     ("diffuir_platform.storage", "diffuir_platform.runtime", "diffuir_platform.tracking"),
     ("diffuir_platform.inference", "diffuir_platform.data"),
     ("diffuir_platform.train", "diffuir_platform.restore"),
     ("diffuir_platform.sweep", "diffuir_platform.evaluate"),
     ("diffuir_platform.serve",),
+    ("diffuir_platform.command_table",),
     ("diffuir_platform.cli",),
 )
 INSIDE_SERVE: Layers = (
@@ -40,7 +41,10 @@ INSIDE_SERVE: Layers = (
     ("commands",),
 )
 
-IN_THE_CORE = {"PIL", "numpy", "psutil", "safetensors", "skimage", "torch"}
+IN_THE_CORE = {
+    *("PIL", "imagecodecs", "numpy", "psutil", "safetensors", "skimage", "tifffile", "torch"),
+    *("pillow_jxl", "rawpy"),  # of the extra `formats`, within functions
+}
 """Packages that the core may import; none of a platform or a server."""
 
 MOST_LINES = 400

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import random
+import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,18 @@ PAIRS = IndexOptions(layout="pairs", task="rain")
 STRAY = {"Thumbs.db": b"x", ".DS_Store": b"x", "readme.txt": b"x"}
 
 Files = Iterable[str] | Mapping[str, tuple[int, int] | bytes]
+
+
+def make_tar(uri: str, members: dict[str, bytes]) -> bytes:
+    """Write a tar with members of those names and contents to a URI; returns its bytes."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    storage.write_bytes(uri, data.getvalue())
+    return data.getvalue()
 
 
 def make_tree(folder: Path, files: Files) -> Path:

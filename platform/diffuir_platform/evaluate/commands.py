@@ -26,6 +26,7 @@ def run_evaluate(settings: EvaluateSettings) -> int:
         steps=settings.steps,
         seed=settings.seed,
         precision=settings.precision,
+        guard=settings.guard,
         channel=settings.channel,
     )
     report = evaluate(settings.pairs, folder_restorer(settings.restore_options()), recorded, out)

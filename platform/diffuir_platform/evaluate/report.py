@@ -39,6 +39,7 @@ class Settings:
     steps: int
     seed: int
     precision: str
+    guard: str = "off"
     channel: Channel = "y"
 
 
@@ -84,6 +85,7 @@ class Report:
         """Return the settings as one line."""
         how, on = self.settings, "Y" if self.settings.channel == "y" else "RGB"
         made = f"weights {how.weights}, {how.steps} steps, seed {how.seed}, {how.precision}"
+        made += ", guarded" if how.guard == "on" else ""
         return f"{made}; PSNR (dB) and SSIM on {on}"
 
 

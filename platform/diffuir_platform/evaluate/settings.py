@@ -7,7 +7,7 @@ from pathlib import Path
 from diffuir_core.metrics import Channel
 
 from ..config import Config, field_of
-from ..restore.settings import Device, Precision, RestoreOptions
+from ..restore.settings import Device, Guard, Precision, RestoreOptions
 
 
 class MeasuredRestore(Config):
@@ -37,6 +37,13 @@ class EvaluateSettings(MeasuredRestore):
     """Folder with degraded/ and clean/, or a folder of such folders."""
     device: Device = field_of(RestoreOptions, "device")
     precision: Precision = field_of(RestoreOptions, "precision", default="float32")
+    guard: Guard = field_of(
+        RestoreOptions,
+        "guard",
+        default="off",
+        description="Leave out what is implausible of the model's change, as `diffuir restore` does; off measures "
+        "the model alone.",
+    )
     channel: Channel = "y"
     """Measure on luma (y) or on all colour channels (rgb)."""
     out: Path | None = None

@@ -39,12 +39,12 @@ def restore_each(restorer: RestoresPixels, images: Sequence[Pixels]) -> list[Res
     return [result for image in images for result in restore_each(restorer, [image])]
 
 
-def with_restored(image: Image, pixels: Pixels, tiles: object) -> Image:
-    """Return the photo with its restored pixels, and a note where it was restored in tiles.
+def with_restored(image: Image, pixels: Pixels, tiles: object, note: str | None) -> Image:
+    """Return the photo with its restored pixels, and a note where it was restored in tiles or the guard has one.
 
-    tiles: description of the tiling; None where the photo was restored whole.
+    tiles: description of the tiling; None where the photo was restored whole. note: that of the restoration.
     """
     restored = image.with_pixels(pixels)
-    if tiles is None:
-        return restored
-    return replace(restored, notes=(*restored.notes, f"restored in {tiles}"))
+    notes = [] if tiles is None else [f"restored in {tiles}"]
+    notes += [] if note is None else [note]
+    return replace(restored, notes=(*restored.notes, *notes))

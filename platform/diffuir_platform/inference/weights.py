@@ -56,11 +56,12 @@ class FetchedWeights:
             return diffuir_core.open_weights(file)
 
 
-def fetch_weights(named: str | None) -> FetchedWeights:
-    """Fetch and check the weights that a setting names, as the module's table says; None for the shipped weights.
+def fetch_weights(named: str | None, check: bool = True) -> FetchedWeights:
+    """Fetch the weights that a setting names, as the module's table says; None for the shipped weights.
 
-    Raises `UserError` where there are none of that name, where the store or the MLflow server does not answer, and
-    for a file that is damaged or not weights of DiffUIR.
+    check: whether to load them, which imports torch. Raises `UserError` where there are none of that name, where
+    the store or the MLflow server does not answer and, with `check`, for a file that is damaged or not weights of
+    DiffUIR.
     """
     if named is None:
         return FetchedWeights(PRETRAINED.name, None, _sha256(PRETRAINED.read_bytes()))
@@ -70,14 +71,15 @@ def fetch_weights(named: str | None) -> FetchedWeights:
         with tempfile.TemporaryDirectory(prefix="diffuir-") as folder:
             file = Path(folder) / storage.absolute(named).rpartition("/")[2]
             file.write_bytes(storage.read_bytes(named))
-            return _check_file(file)
+            return _read(file, check)
     else:
         file = Path(named)
-    return _check_file(file)
+    return _read(file, check)
 
 
-def _check_file(file: Path) -> FetchedWeights:
-    diffuir_core.open_weights(file)
+def _read(file: Path, check: bool) -> FetchedWeights:
+    if check or not file.is_file():
+        diffuir_core.open_weights(file)  # which raises for a file that is missing, too
     data = file.read_bytes()
     return FetchedWeights(file.name, data, _sha256(data))
 

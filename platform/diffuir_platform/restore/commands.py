@@ -6,12 +6,19 @@ import sys
 
 from pydantic import Field
 
+from diffuir_core.errors import UserError
+
 from ..command_line import SettingsCommand
 from ..config import Config
 from .settings import RestoreJob, RestoreOptions
 
 LINE = 10_000
 """Width of a table whose lines must not be wrapped, columns."""
+_OF_COLLECTIONS = (
+    *("include", "exclude", "column", "restart", "retry_failed"),
+    *("batch_size", "models", "gpu_share"),
+)
+"""Settings without effect on one photo, which is restored alone, in the process of the command, with no ledger."""
 
 
 class RestoreModes(Config):
@@ -34,6 +41,10 @@ def _restore(job: RestoreJob, modes: RestoreModes) -> int:
 
     The same command again restores what is missing: OUT/_diffuir holds a ledger with a row for each photo.
     """
+    from .refusals import check_places
+
+    check_places(job.source, job.target)
+    check_options(job, modes)
     if modes.plan:
         return run_plan(job.source, job.target, job, modes.nodes, modes.price)
     if modes.verify:
@@ -53,6 +64,41 @@ def _restore(job: RestoreJob, modes: RestoreModes) -> int:
 restore_command = SettingsCommand(
     _restore, RestoreJob, arguments={"source": "IN", "target": "OUT"}, modes=RestoreModes
 )
+
+
+def check_options(job: RestoreJob, modes: RestoreModes) -> None:
+    """Raise `UserError` for options of the command that contradict each other or would have no effect."""
+    from .refusals import TABLE_SUFFIX, is_single_photo
+
+    chosen = [name for name in ("verify", "plan", "explain") if getattr(modes, name)]
+    if len(chosen) > 1:
+        raise UserError(f"--{chosen[0]} and --{chosen[1]} are two different things to do: give one of them")
+    for name in ("nodes", "price"):
+        if name in modes.model_fields_set and not modes.plan:
+            raise UserError(f"--{name} belongs to --plan: add --plan, or leave it out")
+    if job.restart and job.retry_failed:
+        raise UserError(
+            "--restart forgets what failed before, which --retry-failed asks for: give one of them"
+        )
+    for name in ("restart", "retry_failed", "overwrite"):
+        if chosen and getattr(job, name):
+            raise UserError(
+                f"--{chosen[0]} restores nothing, so --{_dashed(name)} has no effect: leave it out"
+            )
+    if _is_set(job, "column") and not job.source.lower().endswith(TABLE_SUFFIX):
+        raise UserError(f"--column names a column of a {TABLE_SUFFIX} list, which IN is not: leave it out")
+    without_effect = [name for name in _OF_COLLECTIONS if _is_set(job, name)]
+    if without_effect and is_single_photo(job.source):
+        name = without_effect[0]
+        raise UserError(f"IN is one photo, on which --{_dashed(name)} has no effect: leave it out")
+
+
+def _is_set(job: RestoreJob, name: str) -> bool:
+    return getattr(job, name) != type(job).model_fields[name].default
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def run_restore(job: RestoreJob) -> int:

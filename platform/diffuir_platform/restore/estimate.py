@@ -16,8 +16,8 @@ from diffuir_core.imaging import encode
 from ..inference import RestoresPixels, fetch_weights
 from ..text import counted
 from .inputs import Item
+from .listing import items_at
 from .pipeline import BATCH_SECONDS, MAX_BATCH_PHOTOS
-from .run import check_device, items_at
 from .settings import RestoreOptions
 from .stages import Photo, read, restore
 
@@ -107,7 +107,7 @@ def estimate(source: str, target: str, options: RestoreOptions, nodes: int, pric
     if nodes < 1:
         raise UserError(f"--nodes is {nodes}: give at least 1")
     weights = fetch_weights(options.weights)
-    check_device(options)
+    options.check_device()
     listing = items_at(source, target, options)
     deadline = time.monotonic() + LISTING_SECONDS
     first = list(islice(listing, SAMPLED_FROM))
@@ -121,7 +121,7 @@ def estimate(source: str, target: str, options: RestoreOptions, nodes: int, pric
         restorer = options.restorer(file)
     chosen = first[:: max(1, len(first) // SAMPLE)][:SAMPLE]
     # The first restore warms everything up, which is not part of a photo's time.
-    restore(read(chosen[:1], options.exif, options.truncated), restorer)
+    restore(read(chosen[:1], options.exif, options.truncated, options.max_pixels), restorer)
     sample = [_restore_timed(item, options, restorer) for item in chosen]
     good = [photo for photo in sample if photo.reason is None]
     if not good:
@@ -149,7 +149,7 @@ def estimate(source: str, target: str, options: RestoreOptions, nodes: int, pric
 
 def _restore_timed(item: Item, options: RestoreOptions, restorer: RestoresPixels) -> Photo:
     """Restore and encode one photo without writing it; returns it with its times."""
-    (photo,) = restore(read([item], options.exif, options.truncated), restorer)
+    (photo,) = restore(read([item], options.exif, options.truncated, options.max_pixels), restorer)
     if photo.image is not None:
         began = time.perf_counter()
         encode(photo.image, item.format, options.quality)

@@ -12,13 +12,13 @@ import rich.table
 
 from diffuir_core import Restorer
 from diffuir_core.errors import UserError
-from diffuir_core.imaging import inspect
+from diffuir_core.imaging import Limits, inspect
 from diffuir_core.memory_plan import Plan, pixels_per_step
 
 from ..inference import fetch_weights
 from ..text import one_line, size_text
 from .inputs import Item
-from .run import check_device, items_at
+from .listing import items_at
 from .settings import RestoreOptions
 from .stages import read_input
 
@@ -50,14 +50,15 @@ def explain(
     Writes nothing and starts no Ray. Raises `UserError` as `restore` does.
     """
     weights = fetch_weights(options.weights)
-    check_device(options)
+    options.check_device()
     found = items_at(source, target, options)
     first = list(islice(found, SHOWN_AT_MOST))
     with weights.as_file() as file:
         restorer = options.restorer(file)
     per_pixel = seconds_per_pixel(restorer)
     more = next(found, None) is not None
-    return restorer, (_explained(item, restorer, per_pixel) for item in first), more
+    limits = Limits.for_pixels(options.max_pixels)
+    return restorer, (_explained(item, restorer, per_pixel, limits) for item in first), more
 
 
 def seconds_per_pixel(restorer: Restorer) -> float:
@@ -69,9 +70,9 @@ def seconds_per_pixel(restorer: Restorer) -> float:
     return (time.perf_counter() - began) / SAMPLE_SIDE**2
 
 
-def _explained(item: Item, restorer: Restorer, per_pixel: float) -> Explanation:
+def _explained(item: Item, restorer: Restorer, per_pixel: float, limits: Limits) -> Explanation:
     try:
-        header = inspect(read_input(item))
+        header = inspect(read_input(item, limits), limits)
     except UserError as error:
         return Explanation(item.key, reason=item.reason or str(error))
     how = restorer.plan(header.height, header.width)

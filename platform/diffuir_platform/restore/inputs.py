@@ -5,7 +5,8 @@
     a pattern, s3://bucket/*/a?.png the files it matches: * and ? within a name, ** across folders; the path below
                                     the last folder without a wildcard
     shards/*.tar, one.tar           the photos inside (WebDataset); the tar's key, then the path in it
-    list.txt                        a path or a URI on each line; the absolute path or URI
+    list.txt                        a path or a URI on each line that is not empty and does not begin with #; the
+                                    absolute path or URI
     table.parquet                   the paths or URIs in its column `--column`; the absolute path or URI
 
 Hidden files and folders that programs keep for themselves (`storage.is_hidden`) are skipped, and so are links that
@@ -18,13 +19,12 @@ import codecs
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
 
 from diffuir_core.errors import UserError
@@ -32,12 +32,19 @@ from diffuir_core.imaging import FORMAT_OF_SUFFIX
 
 from .. import storage
 from ..storage import Entry
-from .names import LIST_SUFFIXES, is_photo, result_name
+from .names import LIST_SUFFIXES, is_photo, result_format, result_name
+from .refusals import TABLE_SUFFIX, TAR_SUFFIX, WILDCARD, check_folder
 
 _HEADER_BYTES = 64 * 2**10
 """Bytes fetched of a tar at a time to find its next header."""
 _ROWS_AT_ONCE = 4096
-_WILDCARD = re.compile(r"[*?\[]")
+HIDDEN, NOT_CHOSEN, NO_ENDING, OTHER = "hidden", "not chosen", "without an ending", "of other kinds"
+"""Kinds of files that are ignored, beside those named by their ending."""
+OUTSIDE, SPECIAL = "links out of the folder", "links to nothing or special files"
+MAX_KINDS = 1000
+"""Most kinds of ignored files that are counted one by one."""
+_LONGEST_ENDING = 12
+"""Longest ending that is taken for a kind of file, characters; a dot may also stand in the middle of a name."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class Item:
     """For a member of a tar, where its `size` bytes begin in the tar."""
     reason: str | None = None
     """Why it can't be restored, where the listing alone shows it."""
+    replaces: str | None = None
+    """SHA-256 of an earlier result of this input, which the new one may replace; None where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +102,18 @@ class Inputs:
         """The folder that keys are relative to; None where they are whole URIs."""
         self.may_repeat = True
         """Whether two inputs may have the same key, or results of the same name; False for a folder."""
-        self.ignored = 0
-        """Files and folders skipped so far: other endings, hidden, not chosen, links out of the folder."""
+        self.ignored_kinds: Counter[str] = Counter()
+        """Files and folders skipped so far, by kind: an ending such as ".xmp", "hidden", "not chosen", ..."""
+        check_folder(source, target)
         self._shown = source
         self._format = format.upper() if format else None
         self._choice = choice or Choice()
         self._find = self._finder()
+
+    @property
+    def ignored(self) -> int:
+        """Files and folders skipped so far."""
+        return self.ignored_kinds.total()
 
     def __iter__(self) -> Iterator[Item]:
         found = False
@@ -106,24 +121,29 @@ class Inputs:
             # A folder that can't be listed is reported whatever was chosen: it may hold chosen inputs.
             if item.reason is not None or self._choice.takes(item.key):
                 found = True
-                yield replace(item, target=result_name(self._format, item.target), format=self._format)
+                format = result_format(self._format, item.target)
+                yield replace(item, target=result_name(self._format, item.target), format=format)
             else:
-                self.ignored += 1
+                self._ignore(NOT_CHOSEN)
         if not found:
-            endings = " ".join(FORMAT_OF_SUFFIX)
+            endings = f"{' '.join(FORMAT_OF_SUFFIX)} and RAW (.dng .nef ...)"
             raise UserError(
                 f"no photos in {self._shown} ({self.ignored} other files ignored): looked for {endings}"
             )
+
+    def _ignore(self, kind: str) -> None:
+        is_known = kind in self.ignored_kinds or len(self.ignored_kinds) < MAX_KINDS
+        self.ignored_kinds[kind if is_known else OTHER] += 1
 
     def _finder(self) -> Callable[[], Iterator[Item]]:
         """Return the listing for this kind of source; raises for what can be refused before it is listed."""
         name = self.source.rpartition("/")[2]
         kind = name.lower()
-        if _WILDCARD.search(self.source) and not storage.exists(self.source):
+        if WILDCARD.search(self.source) and not storage.exists(self.source):
             folder, matches = self._pattern()
             self._keep_apart(folder)
             return lambda: self._matching(folder, matches)
-        if kind.endswith((*LIST_SUFFIXES, ".parquet", ".tar")) and storage.is_file(self.source):
+        if kind.endswith((*LIST_SUFFIXES, TABLE_SUFFIX, TAR_SUFFIX)) and storage.is_file(self.source):
             if _is_tar(name):
                 self.root = self.source.rpartition("/")[0]
                 return lambda: self._in_tar(storage.entry(self.source), name)
@@ -140,7 +160,7 @@ class Inputs:
         """Raise `UserError` where results could replace inputs below `folder`, which becomes their root."""
         self.root = folder
         source, target = _real(folder), _real(self.target)
-        if source == target:
+        if source == target or is_same_place(source, target):
             raise UserError(f"{self._shown} would be replaced by its own results: choose another OUT")
         if source.startswith(target.rstrip("/") + "/"):
             raise UserError(
@@ -150,7 +170,7 @@ class Inputs:
     def _pattern(self) -> tuple[str, Callable[[str], object]]:
         """Return the folder before the first part of a pattern with a wildcard, and the matching function."""
         parts = self.source.split("/")
-        first = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
+        first = next(i for i, part in enumerate(parts) if WILDCARD.search(part))
         folder = "/".join(parts[:first]) or "/"
         if folder.endswith(":/"):
             raise UserError(
@@ -168,10 +188,11 @@ class Inputs:
 
     def _in_folder(self, folder: str) -> Iterator[Item]:
         for item in self._files(folder):
-            if item.reason is not None or is_photo(item.key.rpartition("/")[2]):
+            name = item.key.rpartition("/")[2]
+            if item.reason is not None or is_photo(name):
                 yield item
             else:
-                self.ignored += 1
+                self._ignore(_kind_of(name))
 
     def _matching(self, folder: str, matches: Callable[[str], object]) -> Iterator[Item]:
         for item in self._files(folder):
@@ -191,7 +212,7 @@ class Inputs:
         for entry in storage.list_entries(folder):
             key = entry.uri.removeprefix(folder.rstrip("/") + "/")
             if storage.is_hidden(key):
-                self.ignored += 1
+                self._ignore(HIDDEN)
             elif not entry.uri.startswith(results):
                 yield Item(key, entry.uri, key, None, entry.size, entry.version)
 
@@ -207,11 +228,11 @@ class Inputs:
                         if entry.is_dir(follow_symlinks=False) and not storage.is_hidden(entry.name):
                             if os.path.join(real_root, key) != results:
                                 waiting.append(f"{key}/")
-                        elif (status := _status(entry, real_root)) is not None:
+                        elif isinstance(status := _status(entry, real_root), str):
+                            self._ignore(status)
+                        else:
                             version = str(status.st_mtime_ns)
                             yield Item(key, entry.path, key, None, status.st_size, version)
-                        else:
-                            self.ignored += 1
             except OSError as error:
                 if not below:
                     message = f"{self._shown} cannot be listed ({error.strerror}): check its permissions"
@@ -235,7 +256,7 @@ class Inputs:
                             size, offset = member.size, member.offset_data
                             yield Item(name, tar.uri, name, None, size, tar.version, offset)
                         elif not member.isdir():
-                            self.ignored += 1
+                            self._ignore(_kind_of(path) if member.isreg() else SPECIAL)
                     # tarfile takes a damaged header for the end; the real end is a block of zeros.
                     file.seek(opened.offset)
                     if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
@@ -246,11 +267,16 @@ class Inputs:
     def _in_list(self) -> Iterator[Item]:
         with storage.translated_errors(self.source, "read"), storage.open_file(self.source) as file:
             for line in file:
-                named = os.fsdecode(line.strip().removeprefix(codecs.BOM_UTF8))
-                if named:
+                if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    raise UserError(f"{self._shown} is in UTF-16: save it as UTF-8")
+                named = os.fsdecode(line.removeprefix(codecs.BOM_UTF8).strip())
+                if named and not named.startswith("#"):
                     yield from self._named(named)
 
     def _in_table(self) -> Iterator[Item]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         file_system, path = storage.arrow_file_system(self.source)
         column = self._choice.column
         try:
@@ -296,19 +322,38 @@ def check_output(target: str | Path) -> None:
         raise UserError(f"cannot write into {folder} ({error}): choose another OUT") from error
 
 
-def _status(entry: os.DirEntry[str], root: str) -> os.stat_result | None:
-    """Return the status of a file; None where it is hidden, gone, or a link that leads out of `root`."""
+def _status(entry: os.DirEntry[str], root: str) -> os.stat_result | str:
+    """Return the status of a file; its kind where it is hidden, gone, or a link that leads out of `root`."""
     if storage.is_hidden(entry.name):
-        return None
+        return HIDDEN
     try:
-        leaves = entry.is_symlink() and not os.path.realpath(entry.path).startswith(root.rstrip("/") + "/")
-        return entry.stat() if entry.is_file() and not leaves else None
+        if entry.is_symlink() and not os.path.realpath(entry.path).startswith(root.rstrip("/") + "/"):
+            return OUTSIDE
+        return entry.stat() if entry.is_file() else SPECIAL
     except OSError:
-        return None
+        return SPECIAL
+
+
+def _kind_of(path: str) -> str:
+    """Return the kind of an ignored file by its path."""
+    ending = os.path.splitext(path)[1].lower()
+    if storage.is_hidden(path):
+        return HIDDEN
+    if not ending:
+        return NO_ENDING
+    return ending if len(ending) <= _LONGEST_ENDING and " " not in ending else OTHER
 
 
 def _is_tar(name: str) -> bool:
-    return name.lower().endswith(".tar")
+    return name.lower().endswith(TAR_SUFFIX)
+
+
+def is_same_place(source: str, target: str) -> bool:
+    """Whether two local paths lead to one file or folder: by links, a mount, or names that differ in case only."""
+    are_here = (
+        "://" not in source and "://" not in target and os.path.exists(source) and os.path.exists(target)
+    )
+    return are_here and os.path.samefile(source, target)
 
 
 def _real(uri: str) -> str:

@@ -9,7 +9,6 @@ need the rows in memory.
 from __future__ import annotations
 
 import itertools
-import os
 import sqlite3
 import tempfile
 import time
@@ -19,7 +18,6 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import quote, unquote_to_bytes
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,7 +25,8 @@ import pyarrow.parquet as pq
 from diffuir_core.errors import UserError
 
 from .. import storage
-from ..text import is_utf8
+from . import journal
+from .writing import REMEDY
 
 FOLDER = "ledger"
 MAX_PART_ROWS = 10_000
@@ -71,7 +70,8 @@ key: the input's path below IN, or its absolute path or URI for lists and tables
 reason: why it failed. notes: what could not be kept of the photo, or how it was restored. source, source_bytes,
 source_version: the file that was read, its size, and its ETag or time of the last change; offset: for a member of
 a tar, where its bytes begin. target: the result's path below OUT. format, width, height: of the photo as decoded,
-in pixels. bytes, sha256: size and hash of the result's file. seconds_read, seconds_restore, seconds_write: time in
+in pixels. bytes, sha256: size and hash of the result's file; of a failed row,
+sha256 is that of an earlier result, which is still there. seconds_read, seconds_restore, seconds_write: time in
 each stage. precision: arithmetic of the model. attempt: number of the attempt, from 1. finished: when. settings:
 fingerprint of the settings of the run.
 """
@@ -84,7 +84,6 @@ _NEWEST = (
     + ", ".join(f'"{name}" = excluded."{name}"' for name in SCHEMA.names if name != "key")
     + " WHERE excluded.finished >= rows.finished"
 )
-_RAW = "%raw/"
 _SORTED = "sorted-"
 """Prefix of the names of the parts of a sorted set, which has one row for each input."""
 
@@ -116,23 +115,16 @@ class LedgerRow:
     """Time at which it was finished, milliseconds since 1970 in UTC."""
     settings: str = ""
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether it failed as another file is in the way of its result, so that no restoring helps."""
+        return (self.reason or "").endswith(REMEDY)
+
 
 assert {field.name for field in fields(LedgerRow)} == set(SCHEMA.names)
 
 
 _values = attrgetter(*SCHEMA.names)
-
-
-def as_text(name: str) -> str:
-    """Encode a name as text for Parquet and SQLite: names on disk may hold bytes that are not UTF-8 (PEP 383)."""
-    if name.startswith(_RAW) or not is_utf8(name):
-        return _RAW + quote(os.fsencode(name))
-    return name
-
-
-def from_text(text: str) -> str:
-    """Decode what `as_text` returned."""
-    return os.fsdecode(unquote_to_bytes(text.removeprefix(_RAW))) if text.startswith(_RAW) else text
 
 
 class Ledger:
@@ -148,6 +140,10 @@ class Ledger:
         self._is_changed = False
         """Whether the mirror has fewer rows than the parts."""
         self._buffer: list[LedgerRow] = []
+        self._entries: set[str] = set()
+        """Entries of the journal that name results of the buffer."""
+        self._flushed_entries: set[str] = set()
+        """Those of the last part, which may name results of rows that are still to come."""
         self._written = time.monotonic()
         self._pause = FIRST_PART_SECONDS
         self._scratch = tempfile.TemporaryDirectory(prefix="diffuir-ledger-")
@@ -167,9 +163,15 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._mirror.close()
         self._scratch.cleanup()
+        if isinstance(error, sqlite3.OperationalError):
+            place = tempfile.gettempdir()
+            raise UserError(
+                f"the run's copy of the ledger can't be kept in {place} ({error}): free some space there, or set "
+                "TMPDIR to a folder that has some"
+            ) from error
 
     def load(self) -> int:
         """Mirror the parts on disk, with the newest row of each input; returns the number of inputs."""
@@ -178,9 +180,15 @@ class Ledger:
                 self._mirror.executemany(_NEWEST, rows)
         return self.count()
 
-    def add(self, row: LedgerRow) -> None:
-        """Add the row of a finished input, after its result is written."""
+    def add(self, row: LedgerRow, entry: str | None = None) -> None:
+        """Add the row of a finished input, after its result is written.
+
+        entry: the journal's entry that names its result. It is deleted once the rows of all its results, which are
+        added one after the other, are written.
+        """
         self._buffer.append(row)
+        if entry is not None:
+            self._entries.add(entry)
         since = time.monotonic() - self._written
         if len(self._buffer) >= MAX_PART_ROWS or since > min(self._pause, MAX_PART_SECONDS):
             self.flush()
@@ -201,10 +209,14 @@ class Ledger:
         self._mirror.executemany(f"INSERT OR REPLACE INTO rows ({_COLUMNS}) VALUES ({_PLACES})", rows)
         self._mirror.execute("COMMIT")
         self._buffer.clear()
+        journal.forget(sorted(self._flushed_entries - self._entries))
+        self._flushed_entries, self._entries = self._entries, set()
 
     def compact(self) -> None:
         """Rewrite all parts as one sorted set, a row for each input. Killed on the way, it can be repeated."""
         self.flush()
+        journal.forget(sorted(self._flushed_entries))
+        self._flushed_entries.clear()
         old = self._old_parts()
         generations = {part.rpartition("/")[2].rpartition("-")[0] for part in old}
         if not self._is_changed and len(generations) <= 1 and all(map(_is_sorted, generations)):
@@ -254,6 +266,10 @@ class Ledger:
         self._mirror.executemany("INSERT OR REPLACE INTO present VALUES (?, ?)", targets)
         self._mirror.execute("COMMIT")
 
+    def is_taken(self, row: LedgerRow) -> bool:
+        """Whether there is a file under the name of the row's result, as of `note_present`."""
+        return self._scalar("SELECT COUNT(*) FROM present WHERE target = ?", row.target) > 0
+
     def is_present(self, row: LedgerRow) -> bool:
         """Whether the result of `row` exists with the size that it says, as of `note_present`."""
         return (
@@ -283,11 +299,21 @@ class Ledger:
         """Return a random sample of the done rows."""
         return list(self._rows("WHERE status = 'done' ORDER BY RANDOM() LIMIT ?", count))
 
+    def precision(self) -> str | None:
+        """Return the precision of most results; None where there is none."""
+        query = "SELECT precision FROM rows WHERE status = 'done' AND precision IS NOT NULL"
+        found = self._mirror.execute(f"{query} GROUP BY precision ORDER BY COUNT(*) DESC LIMIT 1").fetchone()
+        return None if found is None else str(found[0])
+
     def count(self, status: str | None = None) -> int:
         """Return how many inputs have a row, or a row of that status."""
         if status is None:
             return self._scalar("SELECT COUNT(*) FROM rows")
         return self._scalar("SELECT COUNT(*) FROM rows WHERE status = ?", status)
+
+    def results(self) -> Iterator[LedgerRow]:
+        """Yield all rows with a result, also an earlier one than that which failed, sorted by key."""
+        return self._rows("WHERE sha256 IS NOT NULL ORDER BY key")
 
     def totals(self) -> dict[str, float]:
         """Return sums over the done rows: megapixels, source_bytes, bytes, and the seconds of each stage."""
@@ -343,21 +369,13 @@ def _read(part: str) -> Iterator[list[tuple[Any, ...]]]:
                 yield list(zip(*(columns[name].to_pylist() for name in SCHEMA.names), strict=True))
     except (pa.ArrowInvalid, KeyError) as error:
         raise UserError(
-            f"{part} is not a ledger ({str(error).splitlines()[0]}): restore into another OUT, or --restart"
+            f"{part} is not a ledger ({str(error).splitlines()[0]}): restore into another OUT, or delete it and "
+            "give --overwrite"
         ) from error
 
 
 def _is_sorted(generation: str) -> bool:
     return generation.startswith(_SORTED)
-
-
-def results_in(output: str) -> Iterator[tuple[str, int]]:
-    """Yield (name, size in bytes) of every file of an output except those in its `_diffuir`."""
-    prefix = output.rstrip("/") + "/"
-    for uri, size in storage.list_files(output):
-        name = uri.removeprefix(prefix)
-        if not name.startswith(f"{storage.OWN_FOLDER}/"):
-            yield name, size
 
 
 def now() -> int:

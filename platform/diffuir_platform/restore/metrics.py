@@ -10,8 +10,6 @@ from __future__ import annotations
 import time
 from collections import Counter as Tally
 
-from ray.util.metrics import Counter
-
 from .ledger import LedgerRow
 
 SECONDS_BETWEEN_RECORDS = 1.0
@@ -23,6 +21,8 @@ class Metrics:
     """Counters of one run, in its driver; Ray must be running."""
 
     def __init__(self) -> None:
+        from ray.util.metrics import Counter
+
         self._counters = {
             "photos": Counter("diffuir_restore_photos", "Photos finished.", ("status",)),
             "pixels": Counter("diffuir_restore_pixels", "Pixels restored."),

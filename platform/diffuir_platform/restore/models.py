@@ -7,19 +7,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
 
 from diffuir_core.errors import UserError
 
-from ..inference import FetchedWeights, RestoresPixels
+from ..inference import FetchedWeights
 from ..runtime import Resources
+from .local import RestorerFactory
 from .packed import restore
-
-RestorerFactory = Callable[[Path | None], RestoresPixels]
-"""Makes a restorer from a weights file; None for the shipped weights."""
 
 QUEUE_DEPTH = 4
 """Batches in flight for each model: one being read, one restored, one written and one on its way, so that it never

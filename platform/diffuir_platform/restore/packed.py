@@ -18,9 +18,9 @@ from .inputs import Item
 from .stages import Photo
 
 
-def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool) -> bytes:
+def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool, max_pixels: int) -> bytes:
     """Run `stages.read`; returns its photos pickled."""
-    return pickle.dumps(stages.read(items, exif, truncated), protocol=5)
+    return pickle.dumps(stages.read(items, exif, truncated, max_pixels), protocol=5)
 
 
 def restore(photos: bytes, restorer: RestoresPixels, executor: Executor) -> bytes:
@@ -29,6 +29,6 @@ def restore(photos: bytes, restorer: RestoresPixels, executor: Executor) -> byte
     return pickle.dumps(restored, protocol=5)
 
 
-def write(photos: bytes, folder: str, quality: int) -> list[Photo]:
+def write(photos: bytes, folder: str, quality: int, overwrite: bool) -> list[Photo]:
     """Run `stages.write` on pickled photos."""
-    return stages.write(pickle.loads(photos), folder, quality)
+    return stages.write(pickle.loads(photos), folder, quality, overwrite=overwrite)

@@ -28,7 +28,7 @@ from . import packed
 from .inputs import Item
 from .models import ModelHandle, ModelPool
 from .settings import RestoreOptions
-from .stages import Photo
+from .stages import CONTINUES, FinishedPhoto, Photo
 
 BATCH_SECONDS = 1.0
 """Work in one batch, in all stages together, seconds; also what a model takes at a time."""
@@ -58,14 +58,6 @@ class Batch:
     """Processes that died while it was isolated in them."""
     losses: int = 0
     """Times that it did not come back, for whatever reason."""
-
-
-@dataclass(frozen=True)
-class FinishedPhoto:
-    """A photo that is done or has failed, and the number of the attempt, from 1."""
-
-    photo: Photo
-    attempt: int
 
 
 class Pipeline:
@@ -137,12 +129,13 @@ class Pipeline:
 
     def _send(self, batch: Batch, model: ModelHandle) -> None:
         options = self._options
-        photos = self._read.remote(batch.items, options.exif, options.truncated)
+        photos = self._read.remote(batch.items, options.exif, options.truncated, options.max_pixels)
         restored = model.actor.restore.remote(photos)
         number = next(self._numbers)
         model.batches.add(number)
         model.isolated = batch.isolated
-        self._in_flight[self._write.remote(restored, self._target, options.quality)] = (number, batch, model)
+        written = self._write.remote(restored, self._target, options.quality, options.overwrite)
+        self._in_flight[written] = (number, batch, model)
 
     def _collect(self) -> Iterator[FinishedPhoto]:
         """Wait at most POLL_SECONDS for a batch to come back, and yield the photos of those that have."""
@@ -163,9 +156,7 @@ class Pipeline:
             self._update_seconds_per_photo(photos)
             for photo in photos:
                 if photo.unreachable:
-                    raise UserError(
-                        f"{photo.reason}; what is written stays, and the same command continues from there"
-                    )
+                    raise UserError(f"{photo.reason}; {CONTINUES}")
                 if photo.postponed:
                     self._retries.append(Batch((photo.item,)))
                 else:

@@ -70,11 +70,12 @@ class Counts:
 class Progress:
     """Shows a summary on stderr as it grows; a context manager.
 
-    listing: the listing of the run's inputs; None where they are not counted.
+    listing: the listing of the run's inputs; None for a run that tries `to_retry` failed ones again.
     """
 
-    def __init__(self, summary: Summary, listing: Listing | None) -> None:
+    def __init__(self, summary: Summary, listing: Listing | None, to_retry: int = 0) -> None:
         self._summary = summary
+        self._to_retry = to_retry
         self._listing = listing
         self._first = 0.0
         self._at_start = (0, 0)
@@ -92,6 +93,16 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def announce(self) -> None:
+        """Say what is being done, before the first photo is finished."""
+        if self._bar is None:
+            print(f"restoring into {one_line(self._summary.target)} ...", file=sys.stderr, flush=True)
+
+    def left(self) -> int:
+        """Photos that are found and not finished."""
+        found = self._to_retry if self._listing is None else self._listing.count
+        return found - self._summary.finished
 
     def counts(self) -> Counts:
         """The counts at this moment; may be called from another thread."""
@@ -181,7 +192,7 @@ class ProgressFile:
     ) -> None:
         if isinstance(error, UserError):
             self.fail(str(error))
-        elif isinstance(error, KeyboardInterrupt):
+        elif isinstance(error, KeyboardInterrupt | SystemExit):
             self.fail("the run was interrupted: the same command goes on")
         elif error is not None:
             self.fail(f"the run failed with an internal error ({type(error).__name__}): see its log")

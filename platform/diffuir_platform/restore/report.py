@@ -19,8 +19,8 @@ from diffuir_core.imaging import Pixels, decode
 from .. import storage
 from ..text import one_line
 from .inputs import Inputs, Item
-from .ledger import Ledger, LedgerRow, from_text
-from .names import REPORT_FILE
+from .ledger import Ledger, LedgerRow
+from .names import REPORT_FILE, from_text
 from .record import Record
 from .stages import read_input
 from .summary import Summary

@@ -7,11 +7,12 @@ restored, `RestoreJob` adds which photos, and how one run treats the runs before
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from diffuir_core.imaging import ExifPolicy
+from diffuir_core.errors import UserError
+from diffuir_core.imaging import DEFAULT_LIMITS, ExifPolicy
 
 from ..config import ClusterAddress, Config
 
@@ -24,6 +25,15 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
+def _word_of_switch(value: Any) -> Any:
+    """YAML reads on and off as booleans."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Guard = Annotated[Literal["on", "off"], BeforeValidator(_word_of_switch)]
+"""Whether the guard is on."""
+
+
 class PhotoOptions(Config):
     """Options for restoring and writing a photo, with any model."""
 
@@ -31,14 +41,18 @@ class PhotoOptions(Config):
     """Share of the model's change that is made: 0 leaves the photo as it is, 1 restores it in full."""
     equalise: bool = False
     """Equalise the photo's histogram first, as published weights for low light expect."""
+    guard: Guard = "on"
+    """Leave out what is implausible of the model's change, with a note: of a night sky that becomes grey, or of a
+    white page that becomes dark. Of an equalised photo the whole change is made, as with off."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the noise, which also depends on the photo's own content."""
-    format: Literal["jpeg", "png", "webp", "tiff", "bmp"] | None = None
-    """File format of the result; null for the photo's own."""
+    format: Literal["jpeg", "png", "webp", "tiff", "bmp", "heic", "avif", "jxl"] | None = None
+    """File format of the result; null for the photo's own, and TIFF for a RAW photo."""
     quality: int = Field(default=95, ge=1, le=100)
-    """Quality of a result in JPEG or lossy WebP."""
+    """Quality of a result in JPEG, HEIC, AVIF, lossy WebP or lossy JPEG XL."""
     exif: ExifPolicy = "without-gps"
-    """EXIF that the result keeps: all but the GPS position, all, or none."""
+    """EXIF, XMP, IPTC and texts that the result keeps: all but the place (GPS), all, or none. The colour space and
+    the resolution stay."""
     truncated: bool = False
     """Restore a JPEG, PNG or BMP file that ends too early as far as it goes, instead of failing on it."""
 
@@ -68,6 +82,14 @@ class RestoreOptions(PhotoOptions):
     attempts: int = Field(default=3, ge=1, le=20)
     """Give up on a photo after it has crashed this many processes."""
 
+    max_pixels: int = Field(default=DEFAULT_LIMITS.max_pixels, ge=1)
+    """Largest photo, width x height in pixels; a larger one fails before it is decoded. The largest file follows
+    from it: 8 bytes a pixel, or 1 GiB if that is more."""
+
+    overwrite: bool = False
+    """Replace files in OUT that this command did not make, or that were changed since it made them. Without it
+    each of them stays, and its photo fails."""
+
     include: tuple[str, ...] = ()
     """Patterns of keys to restore, where * matches / too; empty for all."""
     exclude: tuple[str, ...] = ()
@@ -87,10 +109,11 @@ class RestoreOptions(PhotoOptions):
     def restorer(self, weights: Path | None = None) -> Restorer:
         """The restorer that these options describe, with the weights of a file (None: those that ship).
 
-        Raises UserError for weights that can't be used.
+        Raises `UserError` for weights that can't be used, and as `check_device` does.
         """
         from diffuir_core import Restorer
 
+        self.check_device()
         return Restorer(
             weights,
             device=self.device,
@@ -100,12 +123,24 @@ class RestoreOptions(PhotoOptions):
             tile=self.tile,
             strength=self.strength,
             equalise=self.equalise,
+            guard=self.guard == "on",
         )
+
+    def check_device(self) -> None:
+        """Raise `UserError` where this machine does not have the device that is asked for."""
+        if self.device != "cuda":
+            return
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(
+                "this machine has no GPU that torch can use: leave out --device, or give --device cpu"
+            )
 
     def result_settings(self, weights_sha256: str) -> dict[str, Any]:
         """The settings that a result depends on: two runs that agree in them may share an output."""
         names = (
-            *("steps", "strength", "equalise", "seed", "device", "precision", "tile"),
+            *("steps", "strength", "equalise", "guard", "seed", "device", "precision", "tile"),
             *("truncated", "exif", "format", "quality"),
         )
         values = self.model_dump(mode="json", include=set(names))
@@ -116,11 +151,12 @@ class RestoreJob(RestoreOptions):
     """A restore as a command, a YAML file or a job has it."""
 
     source: str
-    """A photo; a folder or s3:// prefix; a pattern; a .txt or .parquet list of paths or URIs; or .tar shards."""
+    """A photo; a folder or s3:// prefix; a pattern; a .txt list (a path or URI on each line, # begins a comment)
+    or .parquet list; or .tar shards."""
     target: str
     """Folder or s3:// prefix of the results, or for one photo also a file."""
     restart: bool = False
-    """Begin anew, and discard what an earlier run made in the same target."""
+    """Begin anew, and discard what earlier runs made in the same target, unless it was changed since."""
     retry_failed: bool = False
     """Restore only the photos that failed in earlier runs."""
     progress_file: str | None = None

@@ -10,29 +10,34 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from diffuir_core.errors import UserError
 from diffuir_core.imaging import (
     DEFAULT_LIMITS,
     ExifPolicy,
     Image,
+    Limits,
     check_bytes,
+    check_fits,
     decode,
     encode,
+    format_to_write,
+    lost_in,
 )
 
 from .. import storage
 from ..inference import RestoresPixels, restore_each, with_restored
 from ..storage import retry
-from .inputs import Item
+from . import journal
+from .inputs import Item, is_same_place
+from .writing import REMEDY, RETRIED, write_result
 
 BATCH_PIXELS = 2**24
 """Decoded pixels after which a batch takes no more photos: 48 MiB, plus the size of the last photo."""
 
-RETRIED = (storage.Busy, storage.StoreError)
-"""Errors of the store that are retried. StoreError too: with many nodes at work, one may not reach the store for a
-while."""
+CONTINUES = "what is written stays, and the same command continues from there"
+"""End of the sentence of a run that a store has stopped."""
 
 
 @dataclass(kw_only=True)
@@ -53,15 +58,26 @@ class Photo:
     height: int | None = None
     bytes: int | None = None
     sha256: str | None = None
+    journal: str | None = None
+    """URI of the journal's entry that names its result; None where there is none."""
     precision: str | None = None
     seconds_read: float = 0.0
     seconds_restore: float = 0.0
     seconds_write: float = 0.0
 
 
-def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool) -> list[Photo]:
+@dataclass(frozen=True)
+class FinishedPhoto:
+    """A photo that is done or has failed, and the number of the attempt, from 1."""
+
+    photo: Photo
+    attempt: int
+
+
+def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool, max_pixels: int) -> list[Photo]:
     """Read and decode the photos of a batch; each returned photo has its image, or the reason why it has none."""
     photos = [Photo(item=item) for item in items]
+    limits = Limits.for_pixels(max_pixels)
     pixels = 0
     for photo in photos:
         if pixels >= BATCH_PIXELS:
@@ -69,15 +85,16 @@ def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool) -> list[Photo
             continue
         began = time.perf_counter()
         try:
-            data = retry(partial(read_input, photo.item), RETRIED)
-            photo.image = decode(data, exif=exif, truncated=truncated)
+            data = retry(partial(read_input, photo.item, limits), RETRIED)
+            photo.image = decode(data, limits, exif=exif, truncated=truncated)
             photo.height, photo.width = photo.image.pixels.shape[:2]
             photo.format = photo.image.format
+            check_fits(photo.image, format_to_write(photo.format, photo.item.format))
             pixels += photo.height * photo.width
         except storage.StoreError as error:
             photo.unreachable, photo.reason = True, str(error)
         except (UserError, ValueError) as error:  # ValueError: a name that no file can have
-            photo.reason = str(error)
+            photo.image, photo.reason = None, str(error)
         photo.seconds_read = time.perf_counter() - began
     return photos
 
@@ -93,38 +110,83 @@ def restore(photos: list[Photo], restorer: RestoresPixels) -> list[Photo]:
         if isinstance(result, str):
             photo.image, photo.reason = None, result
         else:
-            photo.image = with_restored(image, result.pixels, result.tiling)
+            photo.image = with_restored(image, result.pixels, result.tiling, result.note)
     return photos
 
 
-def write(photos: list[Photo], folder: str, quality: int) -> list[Photo]:
-    """Encode each photo and write it below the URI `folder`, atomically; returns them without pixels."""
-    for photo in photos:
+def write(
+    photos: list[Photo], folder: str, quality: int, *, overwrite: bool = False, journaled: bool = True
+) -> list[Photo]:
+    """Encode each photo and write it below the URI `folder`, atomically; returns them without pixels.
+
+    overwrite: replace files that are no earlier results, which otherwise fail their photo. journaled: note the
+    results in the journal of `folder` first, by which a later run knows them.
+    """
+    encoded = [(photo, data) for photo in photos if (data := _encoded(photo, quality)) is not None]
+    began = time.perf_counter()
+    entry = None
+    try:
+        if journaled and encoded:
+            names = {photo.item.target: str(photo.sha256) for photo, _ in encoded}
+            entry = retry(partial(journal.note, folder, names), RETRIED)
+    except UserError as error:
+        for photo, _ in encoded:
+            _fail_to_write(photo, error)
+        return photos
+    share = (time.perf_counter() - began) / max(len(encoded), 1)
+    noted = cache(lambda: retry(partial(journal.noted, folder), RETRIED))
+    for photo, data in encoded:
         began = time.perf_counter()
-        image, photo.image = photo.image, None
-        if image is None:
-            continue
+        uri = f"{folder}/{photo.item.target}"
+        photo.journal = entry
         try:
-            data = encode(image, photo.item.format, quality)
-            retry(partial(storage.write_bytes, f"{folder}/{photo.item.target}", data), RETRIED)
-            photo.bytes, photo.sha256 = len(data), hashlib.sha256(data).hexdigest()
-            photo.notes = "; ".join(image.notes)
-        except storage.StoreError as error:
-            photo.unreachable, photo.reason = True, str(error)
+            if overwrite:
+                if is_same_place(photo.item.source, uri):
+                    raise UserError("it would replace its photo: choose another OUT")
+                retry(partial(storage.write_bytes, uri, data), RETRIED)
+            else:
+                write_result(uri, data, replaces=photo.item.replaces, noted=noted, name=photo.item.target)
         except (UserError, ValueError) as error:  # ValueError: a name that no file can have
-            photo.reason = f"its result cannot be written ({error})"
-        photo.seconds_write = time.perf_counter() - began
+            _fail_to_write(photo, error)
+        photo.seconds_write += share + time.perf_counter() - began
     return photos
 
 
-def read_input(item: Item) -> bytes:
+def _encoded(photo: Photo, quality: int) -> bytes | None:
+    """Encode a photo, which loses its pixels and gets size, hash and notes; None where it has failed."""
+    began = time.perf_counter()
+    image, photo.image = photo.image, None
+    if image is None:
+        return None
+    try:
+        data = encode(image, photo.item.format, quality)
+    except UserError as error:
+        _fail_to_write(photo, error)
+        return None
+    photo.bytes, photo.sha256 = len(data), hashlib.sha256(data).hexdigest()
+    photo.notes = "; ".join((*image.notes, *lost_in(image, photo.item.format)))
+    photo.seconds_write = time.perf_counter() - began
+    return data
+
+
+def _fail_to_write(photo: Photo, error: Exception) -> None:
+    photo.bytes, photo.sha256, photo.notes = None, None, ""
+    if isinstance(error, storage.StoreError):
+        photo.unreachable, photo.reason = True, str(error)
+    else:
+        photo.reason = (
+            str(error) if str(error).endswith(REMEDY) else f"its result cannot be written ({error})"
+        )
+
+
+def read_input(item: Item, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Return an input's bytes; raises `ImageError` over the size limit, `UserError` where it can't be read."""
     if item.size is None:
-        check_bytes(storage.entry(item.source).size, DEFAULT_LIMITS)
+        check_bytes(storage.entry(item.source).size, limits)
         return storage.read_bytes(item.source)
-    check_bytes(item.size, DEFAULT_LIMITS)
+    check_bytes(item.size, limits)
     if item.offset is not None:
         return storage.read_range(item.source, item.offset, item.size)
     data = storage.read_bytes(item.source)
-    check_bytes(len(data), DEFAULT_LIMITS)
+    check_bytes(len(data), limits)
     return data

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..text import counted, one_line
-from .ledger import LedgerRow, from_text
+from .names import from_text
 from .stages import Photo
+
+if TYPE_CHECKING:
+    from .ledger import LedgerRow
 
 NAMED_AT_MOST = 1000
 """Most failures, and most notes, that are kept by name, so that a summary stays small."""
+KINDS_SHOWN = 8
+"""Most kinds of ignored files that are shown, the most frequent ones."""
 
 
 @dataclass
@@ -19,8 +26,8 @@ class Summary:
 
     target: str
     """OUT, as the user named it."""
-    ignored: int = 0
-    """Other files of IN that are not inputs."""
+    ignored_kinds: Counter[str] = field(default_factory=Counter)
+    """Other files of IN that are not inputs, by kind."""
     done: int = 0
     """Photos restored by this run."""
     skipped: int = 0
@@ -33,6 +40,8 @@ class Summary:
     """Key -> reason, of the first NAMED_AT_MOST failures."""
     noted: dict[str, str] = field(default_factory=dict)
     """Key -> notes, of the first NAMED_AT_MOST photos that have any."""
+    remarks: list[str] = field(default_factory=list)
+    """Remarks on the run as a whole, for a person."""
     precisions: set[str] = field(default_factory=set)
     """Precisions that the models ran in: one, unless machines differ."""
     pixels: int = 0
@@ -58,9 +67,19 @@ class Summary:
             self.failed_before += 1
             self._fail(from_text(row.key), str(row.reason))
 
+    def note(self, key: str, text: str) -> None:
+        """Keep a note, unless there are too many."""
+        if len(self.noted) < NAMED_AT_MOST:
+            self.noted[key] = text
+
     def finish(self) -> None:
         """Stop the clock."""
         self.seconds = time.monotonic() - self.started
+
+    @property
+    def ignored(self) -> int:
+        """Other files of IN that are not inputs."""
+        return self.ignored_kinds.total()
 
     @property
     def finished(self) -> int:
@@ -81,10 +100,8 @@ class Summary:
         if self.skipped:
             lines.append(f"skipped {counted(self.skipped, 'photo')} that an earlier run had done")
         if self.ignored:
-            lines.append(
-                f"ignored {counted(self.ignored, 'other file')} "
-                "(other endings, hidden, not chosen, or links out of the folder)"
-            )
+            lines.append(f"ignored {counted(self.ignored, 'other file')}: {self._kinds()}")
+        lines += [f"note: {remark}" for remark in self.remarks]
         lines += [f"note: {one_line(key)}: {note}" for key, note in self.noted.items()]
         if self.failures:
             before = f", {self.failed_before} of them in an earlier run" if self.failed_before else ""
@@ -96,6 +113,14 @@ class Summary:
                 lines.append("--retry-failed tries them again")
         return lines
 
+    def _kinds(self) -> str:
+        """The kinds of ignored files, the most frequent first."""
+        shown = sorted(self.ignored_kinds.items(), key=lambda kind: (-kind[1], kind[0]))[:KINDS_SHOWN]
+        rest = self.ignored - sum(number for _, number in shown)
+        if rest:
+            shown.append(("more", rest))
+        return ", ".join(f"{number:,} {one_line(kind)}" for kind, number in shown)
+
     def _count(
         self, key: str, reason: str | None, notes: str | None, precision: str | None, pixels: int
     ) -> None:
@@ -106,8 +131,8 @@ class Summary:
             self.pixels += pixels
         if precision is not None:
             self.precisions.add(precision)
-        if notes and len(self.noted) < NAMED_AT_MOST:
-            self.noted[key] = notes
+        if notes:
+            self.note(key, notes)
 
     def _fail(self, key: str, reason: str) -> None:
         self.failures += 1

@@ -12,10 +12,10 @@ from diffuir_core.errors import UserError
 
 from .. import storage
 from ..text import counted, one_line
-from .ledger import Ledger, LedgerRow, as_text, from_text, results_in
+from .ledger import Ledger, LedgerRow
+from .names import as_text, from_text
+from .writing import READERS, results_in
 
-READERS = 32
-"""Results read at the same time."""
 NAMED_AT_MOST = 1000
 """Most wrong results that are kept by name."""
 

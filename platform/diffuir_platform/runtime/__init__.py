@@ -8,9 +8,11 @@ from .session import (
     ray_session,
     takes_jobs,
 )
+from .starting import RayDidNotStart
 
 __all__ = [
     "WORKER_ENVIRONMENT",
+    "RayDidNotStart",
     "Resources",
     "cluster_address",
     "cluster_resources",

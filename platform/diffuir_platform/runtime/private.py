@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -118,6 +119,45 @@ def ray_parameters(**parameters: Any) -> Iterator[None]:
         yield
     finally:
         parameter.RayParams = original
+
+
+RAY_SOCKET = "session_2026-01-31_23-59-59_123456_1234567/sockets/plasma_store"
+"""Longest path of a socket below the folder of Ray's sessions, but for the digits.
+
+Why: the path of a socket has a limit. Public way: none; Ray refuses a folder whose path is too long.
+"""
+
+
+@contextmanager
+def ray_patience(seconds: int) -> Iterator[None]:
+    """Inside, a Ray that is started may take `seconds` for its control service, and as long for its node.
+
+    Why: on a busy machine it takes longer than Ray's own limits of 30 s. Public way: none for the node; the
+    environment variable for the control service is not documented.
+    """
+    from ray._private import services
+
+    name, original = "RAY_gcs_server_port_wait_time_s", services.get_node
+    before = os.environ.get(name)
+
+    def get_node(*arguments: Any, **more: Any) -> Any:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return original(*arguments, **more)
+            except RuntimeError:  # it is not there yet
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+
+    os.environ[name], services.get_node = str(seconds), get_node
+    try:
+        yield
+    finally:
+        services.get_node = original
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def mute_data_console() -> None:

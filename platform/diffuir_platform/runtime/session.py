@@ -8,12 +8,13 @@ import secrets
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from diffuir_core.errors import UserError
 
 from . import private
+from .starting import local_ray
 
 OBJECT_STORE_BYTES = 4 * 2**30
 """Largest object store of a local Ray, bytes; 30% of the machine's memory where that is less."""
@@ -21,9 +22,13 @@ OBJECT_STORE_BYTES = 4 * 2**30
 SECONDS_TO_CONNECT = 10
 """Longest wait for a connection to the cluster to join, seconds."""
 
-WORKER_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
-"""Environment of processes that hold a model. Ray's have many threads before ours begins, each with a heap of its
-own, which diffuir_core/allocator.py cannot undo: training ran at three quarters of its speed."""
+WORKER_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+"""Environment of processes that hold a model.
+
+MALLOC_ARENA_MAX: Ray's have many threads before ours begins, each with a heap of its own, which
+diffuir_core/allocator.py cannot undo: training ran at three quarters of its speed. OMP_WAIT_POLICY: threads that
+wait for arithmetic sleep; spinning ones take the cores from whatever else runs, which may be what they wait for.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,57 +77,39 @@ def ray_session(
     `cluster_address` decides which: a job never starts a Ray of its own. A Ray that this process has already
     started is used as it is and left running. device: "cpu" leaves the GPUs alone. least_cpus: logical CPUs that a
     local Ray has at least. data: whether Ray Data will be used. dashboard: whether a local Ray has a dashboard on
-    the loopback, with its job server. Raises `UserError` where `address` does not answer.
+    the loopback, with its job server. Raises `UserError` where `address` does not answer, and `RayDidNotStart`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     address = cluster_address(address)
-    owned = not ray.is_initialized()
-    if owned and address is None:
-        # Two logical CPUs more than there are: readers and writers mostly wait, and models take none.
-        _start_local(max(_cores() + 2, least_cpus), dashboard)
-    elif owned:
-        _join(str(address))
-    try:
+    with ExitStack() as stack:
+        if not ray.is_initialized():
+            if address is None:
+                # Two logical CPUs more than there are: readers and writers mostly wait, and models take none.
+                stack.enter_context(_local_ray(max(_cores() + 2, least_cpus), dashboard))
+            else:
+                stack.callback(ray.shutdown)
+                _join(address)
         if data:
             _configure_ray_data()
         yield _local_resources(device) if address is None else cluster_resources(device)
-    finally:
-        if owned:
-            ray.shutdown()
 
 
-def _start_local(cpus: int, dashboard: bool) -> None:
-    """Start Ray here; try again where it missed its own fixed limit of 30 s, as on a machine that is busy."""
-    import ray
-
+def _local_ray(cpus: int, dashboard: bool) -> AbstractContextManager[None]:
+    """A quiet Ray of our own on this machine."""
     _require_token()
     os.environ.setdefault(private.PREEMPTION_WATCHER_VARIABLE, "0")
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for attempt in (1, 2):
-        try:
-            parameters = private.ray_parameters(dashboard_agent_listen_port=0, include_log_monitor=False)
-            with parameters, private.ray_on_the_loopback():
-                ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    object_store_memory=min(OBJECT_STORE_BYTES, int(memory * 0.3)),
-                    include_dashboard=dashboard,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-            return
-        except Exception as error:
-            ray.shutdown()
-            if "timed out" not in str(error):
-                raise
-            if attempt == 2:
-                raise UserError(
-                    "Ray did not start on this machine within a minute: try again when it is less busy"
-                ) from error
+    return local_ray(
+        num_cpus=cpus,
+        object_store_memory=min(OBJECT_STORE_BYTES, int(memory * 0.3)),
+        include_dashboard=dashboard,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
 
 
 def _require_token() -> None:

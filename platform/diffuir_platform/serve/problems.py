@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
-from diffuir_core.imaging import ImageError, TooLargeError, UnknownFormatError
+from diffuir_core.imaging import ImageError, MissingExtraError, TooLargeError, UnknownFormatError
 
 TITLES = {
     400: "Malformed request",
@@ -87,6 +87,10 @@ class Problem(Exception):  # noqa: N818 - the name in RFC 9457
 
 def image_problem(error: ImageError) -> Problem:
     """The problem for a photo that cannot be read, or not written as the request asks."""
+    if isinstance(error, MissingExtraError):
+        return Problem(
+            415, "unknown-format", f"this server has no support for {error.format}: use another format"
+        )
     if isinstance(error, UnknownFormatError):
         return Problem(415, "unknown-format", f"{error}: send one of those")
     if isinstance(error, TooLargeError):

@@ -48,6 +48,7 @@ class JobRequest(Parameters):
     exclude: Patterns = field_of(RestoreOptions, "exclude")
     restart: bool = field_of(RestoreJob, "restart")
     retry_failed: bool = field_of(RestoreJob, "retry_failed")
+    overwrite: bool = field_of(RestoreOptions, "overwrite")
 
 
 Status = Literal["pending", "running", "done", "done-but-some-failed", "failed", "cancelled"]

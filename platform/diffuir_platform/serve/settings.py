@@ -49,9 +49,9 @@ class ServeSettings(Config):
 
     max_bytes: int = Field(default=32 * 2**20, ge=1)
     """Largest body of a request, bytes."""
-    max_pixels: int = Field(default=2**25, ge=1, le=89_478_485)
+    max_pixels: int = Field(default=2**25, ge=1)
     """Largest photo, width x height in pixels."""
-    max_side: int = Field(default=16_384, ge=1, le=32_768)
+    max_side: int = Field(default=16_384, ge=1, le=65_535)
     """Largest width or height of a photo, pixels."""
     max_open: int = Field(default=128, ge=1)
     """Most requests at once in each gateway."""

@@ -1,6 +1,6 @@
 """Files in a folder, on S3 or in memory, by URI: reading, writing, listing, locking, and retrying a busy store."""
 
-from .errors import Busy, NotThere, StoreError, translated_errors, without_credentials
+from .errors import Busy, NotThere, StoreError, Unwritable, translated_errors, without_credentials
 from .files import (
     HEAD_BYTES,
     Entry,
@@ -17,6 +17,7 @@ from .files import (
     read_head,
     read_range,
     remove_file,
+    remove_files,
     remove_folder,
     write_bytes,
     write_new,
@@ -37,6 +38,7 @@ __all__ = [
     "LockClaim",
     "NotThere",
     "StoreError",
+    "Unwritable",
     "absolute",
     "arrow_file_system",
     "check_writable",
@@ -53,6 +55,7 @@ __all__ = [
     "read_head",
     "read_range",
     "remove_file",
+    "remove_files",
     "remove_folder",
     "retry",
     "split_uri",

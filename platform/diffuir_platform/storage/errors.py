@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from diffuir_core.errors import UserError
@@ -24,11 +25,31 @@ _WRONG_CREDENTIALS = {
 }
 """Error codes of S3 for credentials that the store does not accept."""
 
+_FULL = {"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "StorageFull"}
+"""Error codes with which stores that speak S3 refuse a file for want of space."""
+_INSUFFICIENT_STORAGE = 507
+"""Status code of HTTP (RFC 4918) for the same."""
+
+_GONE = "{disk} no longer takes files ({reason}): check the disk"
+_UNWRITABLE = {
+    errno.ENOSPC: "no space is left on {disk}: free some",
+    errno.EDQUOT: "the quota on {disk} is used up: free some space, or have it raised",
+    errno.EROFS: "{disk} is read-only: mount it for writing, or choose another place",
+    **dict.fromkeys((errno.EIO, errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.ESTALE), _GONE),
+}
+"""Errors of a local disk that every other file would get too -> their sentence."""
+_REFUSED_NAME = (errno.ENOENT, errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG)
+"""Errors for a name that a file system can't have, each of its own kind: `:` and `?` on exFAT, a long name."""
+
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 class StoreError(UserError):
     """The store as a whole can't be used: it does not answer, or does not accept the credentials."""
+
+
+class Unwritable(StoreError):  # noqa: N818 - it names what is wrong
+    """The store takes no more files: it is full, over its quota, read-only or gone. A retry does not help."""
 
 
 class Busy(UserError):  # noqa: N818 - it names what is wrong
@@ -47,6 +68,9 @@ def translated_errors(uri: str, action: Action) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
+        reason = _write_problem(uri, error) if action == "write" else None
+        if reason is not None:
+            raise Unwritable(one_line(reason)) from error
         reason = _store_problem(uri, error)
         if reason is not None:
             raise StoreError(one_line(reason)) from error
@@ -58,8 +82,24 @@ def translated_errors(uri: str, action: Action) -> Iterator[None]:
 
 def s3_error_code(error: BaseException) -> str:
     """The error code of S3 behind an exception; empty if there is none."""
-    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None) or {}
-    return str(response.get("Error", {}).get("Code", ""))
+    return str(_s3_response(error).get("Error", {}).get("Code", ""))
+
+
+def _s3_response(error: BaseException) -> dict[str, Any]:
+    return getattr(error.__cause__, "response", None) or getattr(error, "response", None) or {}
+
+
+def _write_problem(uri: str, error: Exception) -> str | None:
+    """The sentence for an error of a write that any other file of the store would get too; None for any other."""
+    scheme, bucket, path = split_uri(uri)
+    if scheme == "s3":
+        status = _s3_response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if s3_error_code(error) in _FULL or status == _INSUFFICIENT_STORAGE:
+            place = f"the bucket {bucket} at {_shown_endpoint()}"
+            return f"no space is left for {place}: free some, or have its quota raised"
+        return None
+    sentence = _UNWRITABLE.get(getattr(error, "errno", None) or 0)
+    return sentence and sentence.format(disk=f"the disk of {os.path.dirname(path)}", reason=_reason(error))
 
 
 def _store_problem(uri: str, error: Exception) -> str | None:
@@ -112,12 +152,18 @@ def _file_problem(uri: str, action: Action, error: Exception) -> str | None:
         named = (getattr(error, "filename", None) if own else None) or (path if scheme == "file" else uri)
     if isinstance(error, FileNotFoundError) and action != "write":
         return f"there is no {named}: check the path"
+    if scheme == "file" and action == "write" and getattr(error, "errno", None) in _REFUSED_NAME:
+        return f"can't write {named} (its disk can't have a file of this name): choose another name or place"
     if isinstance(error, OSError):
-        reason = _redacted(error.strerror or str(error)) or type(error).__name__
-        return f"can't {action} {named} ({reason}): check the path and its permissions"
+        return f"can't {action} {named} ({_reason(error)}): check the path and its permissions"
     if scheme == "s3" and type(error).__module__.startswith(("botocore.", "aiohttp.")):
         return f"can't {action} {named} ({_redacted(str(error))}): check the URI and AWS_ENDPOINT_URL"
     return None
+
+
+def _reason(error: Exception) -> str:
+    """The reason of an error of a store, as the system words it."""
+    return _redacted(getattr(error, "strerror", None) or str(error)) or type(error).__name__
 
 
 def _shown_endpoint() -> str:

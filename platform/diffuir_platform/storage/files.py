@@ -9,10 +9,11 @@ store would fail too.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import pyarrow.fs
 
 from diffuir_core.errors import UserError
 from diffuir_core.files import replacing, temporary_name
 
 from .errors import NotThere, s3_error_code, translated_errors
+from .keys import KEYS_AT_ONCE, delete_keys, pages_s3, remove_below
 from .uris import endpoint, join, split_uri
 
 HEAD_BYTES = 64 * 2**10
@@ -148,15 +149,19 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 
 def write_new(uri: str, data: bytes) -> bool:
-    """Write a whole small file unless it exists; returns whether this call wrote it.
+    """Write a whole file unless it exists; returns whether this call wrote it.
 
     Of several processes that try at once exactly one succeeds: by a link on a local disk, a conditional PUT on S3.
+    On a disk without links (exFAT, most SMB shares) the file is made empty first, and a writer that is killed at
+    that moment leaves it so.
     """
     scheme, file_system, path = _locate(uri)
     with translated_errors(uri, "write"):
         try:
             if scheme == "file":
-                _link_new(Path(path), data)
+                _write_new(Path(path), data)
+            elif scheme == "s3":
+                file_system.pipe_file(path, data, mode="create", chunksize=_S3_SINGLE_PUT_BYTES)
             else:
                 file_system.pipe_file(path, data, mode="create")
         except FileExistsError:
@@ -178,12 +183,28 @@ def remove_file(uri: str) -> None:
             return
 
 
+def remove_files(uris: Sequence[str]) -> None:
+    """Delete those of the files that exist, all of one store; on S3 up to a thousand with one request."""
+    if not uris:
+        return
+    scheme, file_system, _ = _locate(uris[0])
+    if scheme != "s3":
+        for uri in uris:
+            remove_file(uri)
+        return
+    bucket = split_uri(uris[0])[1] or ""
+    keys = [split_uri(uri)[2].removeprefix(f"{bucket}/") for uri in uris]
+    with translated_errors(uris[0], "delete"):
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            delete_keys(file_system, bucket, keys[start : start + KEYS_AT_ONCE])
+
+
 def remove_folder(uri: str) -> None:
     """Delete everything below the folder `uri`, if it exists."""
     scheme, file_system, path = _locate(uri)
     with translated_errors(uri, "delete"):
         if scheme != "file":
-            _remove_below(file_system, path)
+            remove_below(file_system, path)
         elif file_system.exists(path):
             shutil.rmtree(path)
 
@@ -213,17 +234,22 @@ def writing(uri: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="diffuir-") as folder:
         temporary = Path(folder) / "file"
-        yield temporary
+        with translated_errors(str(temporary), "write"):
+            yield temporary
         with translated_errors(uri, "write"):
             file_system.put_file(str(temporary), path)
 
 
 def arrow_file_system(uri: str) -> tuple[Any, str]:
     """The pyarrow file system of `uri` and the path in it, for Parquet; wrap its use in `translated_errors`."""
+    import pyarrow.fs  # which takes a while, and one photo needs none
+
+    from .arrow import ExactNames
+
     scheme, file_system, path = _locate(uri)
     if scheme == "file":
         return pyarrow.fs.LocalFileSystem(), path
-    return pyarrow.fs.PyFileSystem(_ExactNames(file_system)), path
+    return pyarrow.fs.PyFileSystem(ExactNames(file_system)), path
 
 
 def open_file(uri: str, block_size: int = 2**20) -> Any:
@@ -254,13 +280,28 @@ def _simple_file_system(scheme: str) -> Any:
     return fsspec.filesystem(scheme)
 
 
-def _link_new(path: Path, data: bytes) -> None:
+def _write_new(path: Path, data: bytes) -> None:
     """Write a file at `path`; raises FileExistsError where there is one, which a rename would replace."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.path.isdir(path.parent):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # which is not about `path`
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
     temporary = path.parent / temporary_name()
     try:
         temporary.write_bytes(data)
-        os.link(temporary, path)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # each file system without links has an error of its own for them
+            with open(path, "xb"):
+                pass
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -282,50 +323,10 @@ def _list_local(folder: str, ancestors: tuple[str, ...]) -> Iterator[Entry]:
 
 def _list_s3(file_system: Any, path: str) -> Iterator[Entry]:
     bucket = path.partition("/")[0]
-    for page in _pages_s3(file_system, path):
+    for page in pages_s3(file_system, path):
         for found in page:
             if not found["Key"].endswith("/"):
                 yield Entry(f"s3://{bucket}/{found['Key']}", found["Size"], found["ETag"].strip('"'))
-
-
-class _ExactNames(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
-    """fsspec for Arrow, which deletes files by their exact names: `rm` takes [ * ? in a name for wildcards."""
-
-    def delete_file(self, path: str) -> None:
-        self.fs.rm_file(path)
-
-    def delete_dir(self, path: str) -> None:
-        _remove_below(self.fs, path)
-
-
-def _remove_below(file_system: Any, path: str) -> None:
-    """Delete all files below the folder `path`, by their exact names."""
-    if not hasattr(file_system, "call_s3"):
-        for name in file_system.find(path):
-            file_system.rm_file(name)
-        return
-    for page in filter(None, _pages_s3(file_system, path)):
-        keys = [{"Key": found["Key"]} for found in page]
-        answer = file_system.call_s3(
-            "delete_objects", Bucket=path.partition("/")[0], Delete={"Objects": keys, "Quiet": True}
-        )
-        for refused in answer.get("Errors", ()):
-            raise PermissionError(f"{refused['Key']}: {refused.get('Message', refused.get('Code'))}")
-
-
-def _pages_s3(file_system: Any, path: str) -> Iterator[list[dict[str, Any]]]:
-    """Pages of the files below the folder `path`, up to a thousand in each."""
-    bucket, _, prefix = path.partition("/")
-    page: dict[str, Any] = {}
-    while True:
-        more = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
-        # With a slash at its end, so that s3://bucket/rain does not include s3://bucket/rain2.
-        page = file_system.call_s3(
-            "list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/" if prefix else "", **more
-        )
-        yield page.get("Contents", [])
-        if not page.get("IsTruncated"):
-            return
 
 
 def _read_at_most(uri: str, offset: int, length: int) -> bytes:

@@ -85,7 +85,7 @@ class Lock:
             dead = self._wait_until_dead()
             # Another job may have seen that it is dead and been faster. What happens between these two calls is
             # noticed at the next heartbeat, by the job that lost its lock.
-            if _holder(self._uri) == dead:
+            if dead is not None and _content(self._uri) == dead:
                 files.remove_file(self._uri)
         self._heartbeat = threading.Thread(target=self._renew_until_end, daemon=True, name="diffuir-lock")
         self._heartbeat.start()
@@ -106,7 +106,10 @@ class Lock:
 
     def _take(self) -> bool:
         try:
-            return files.write_new(self._uri, self._content())
+            # A store may have taken a request whose answer was lost, and then refuses its repetition.
+            return files.write_new(self._uri, self._content()) or self.claim.id == (
+                _holder(self._uri) or {}
+            ).get("id")
         except UserError as error:
             if self._setting is None:
                 raise
@@ -117,19 +120,23 @@ class Lock:
     def _content(self) -> bytes:
         return json.dumps({**self._mine, "time": time.time()}).encode()
 
-    def _wait_until_dead(self) -> dict[str, Any] | None:
-        """Wait until the holder is dead and return it; raise `Held` as soon as it is known to be alive."""
-        first = _holder(self._uri)
+    def _wait_until_dead(self) -> bytes | None:
+        """Wait until the holder is dead and return its lock; raise `Held` as soon as it is known to be alive.
+
+        None where the lock is gone. One that is empty or damaged is given the same time: a live holder mends it.
+        """
+        first = _content(self._uri)
         deadline = time.monotonic() + EXPIRY_SECONDS
-        while first is not None and not _is_gone(first) and time.monotonic() < deadline:
-            if _lives_here(first):
-                raise Held(self._held_by(first))
+        while first is not None and not _is_gone(_parsed(first)) and time.monotonic() < deadline:
+            if _lives_here(_parsed(first)):
+                raise Held(self._held_by(_parsed(first)))
             time.sleep(0.5)
-            now = _holder(self._uri)
+            now = _content(self._uri)
             if now is None:
                 return None
-            if now != first:
-                raise Held(self._held_by(now))
+            if now != first and _parsed(now):
+                raise Held(self._held_by(_parsed(now)))
+            first = now
         return first
 
     def _held_by(self, holder: dict[str, Any]) -> str:
@@ -149,11 +156,24 @@ class Lock:
 
 
 def _holder(uri: str) -> dict[str, Any] | None:
+    """The holder of the lock; None where there is no lock, or one that says nothing."""
+    return _parsed(_content(uri) or b"") or None
+
+
+def _content(uri: str) -> bytes | None:
     try:
-        found = json.loads(files.read_bytes(uri))
-    except (NotThere, ValueError):
+        return files.read_bytes(uri)
+    except NotThere:
         return None
-    return found if isinstance(found, dict) else None
+
+
+def _parsed(lock: bytes) -> dict[str, Any]:
+    """The holder that a lock names; empty where it says nothing."""
+    try:
+        found = json.loads(lock)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _lives_here(holder: dict[str, Any]) -> bool:

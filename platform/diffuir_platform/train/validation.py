@@ -64,7 +64,7 @@ def validate(checkpoint: ray.train.Checkpoint, *, pairs: Any, tracker: Tracker) 
     """
     with file_of(checkpoint, WEIGHTS_FILE) as weights:
         step = open_weights(weights).recipe["steps_done"]
-        restorer = Restorer(weights, precision="float32")
+        restorer = Restorer(weights, precision="float32", guard=False)
     scores: dict[str, list[Score]] = {}
     left_out: list[str] = []
     for task, items in ray.get(pairs).items():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
-import tarfile
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -16,15 +14,18 @@ import pytest
 from moto.s3.models import s3_backends
 
 from diffuir_core import UserError
+from diffuir_core.imaging import DEFAULT_LIMITS
 from diffuir_platform import storage
 from diffuir_platform.data.building import build_index
 from diffuir_platform.data.index import open_index
 from diffuir_platform.data.settings import IndexOptions
+from diffuir_platform.restore import inputs as module
 from diffuir_platform.restore.inputs import Choice, Inputs, Item
 from diffuir_platform.restore.names import safe_path
 from diffuir_platform.restore.stages import read, read_input
+from diffuir_platform.restore.summary import Summary
 from support.store import Store
-from support.trees import make_tree, upload
+from support.trees import make_tar, make_tree, upload
 
 OUT = "/nowhere/out"
 ODD_KEYS = ["a b#é%20+.jpg", "../up.jpg", "./a.jpg", "/l.jpg", "a//b.jpg", "*?[1].png", "雪/☃.PNG"]
@@ -71,17 +72,6 @@ def refusal(source: str, target: str = OUT, **choice: object) -> str:
     text = str(raised.value)
     assert "\n" not in text
     return text
-
-
-def make_tar(uri: str, members: dict[str, bytes]) -> bytes:
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as tar:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    storage.write_bytes(uri, data.getvalue())
-    return data.getvalue()
 
 
 def test_a_folder_gives_its_photos_and_counts_what_it_skips(root: str) -> None:
@@ -220,7 +210,9 @@ def test_a_list_names_paths_and_uris(root: str, s3: Store, tmp_path: Path) -> No
 
 def test_a_line_that_can_name_no_file_fails_alone(tmp_path: Path) -> None:
     fill(str(tmp_path), "list.txt", data=b"/no\0where.jpg\n")
-    (photo,) = read(list(Inputs(f"{tmp_path}/list.txt", OUT)), "without-gps", False)
+    (photo,) = read(
+        list(Inputs(f"{tmp_path}/list.txt", OUT)), "without-gps", False, DEFAULT_LIMITS.max_pixels
+    )
     assert photo.reason is not None
 
 
@@ -307,3 +299,80 @@ def test_a_source_that_is_not_there_or_has_no_photos_is_named(s3: Store, tmp_pat
     assert refusal(f"{tmp_path}/no/*.jpg").startswith(f"{tmp_path}/no/*.jpg cannot be listed (No such file ")
     assert refusal("s3://missing/x").startswith("there is no bucket missing at ")
     assert refusal("gs://bucket/x").startswith("gs:// is not supported")
+
+
+def test_a_list_may_have_comments(root: str) -> None:
+    lines = [
+        "\ufeff# ours",
+        "",
+        "  # theirs",
+        "/a/#1.jpg\r",
+        "./#2.jpg",
+        "s3://b/#3.jpg  ",
+        "#/a/no.jpg",
+    ]
+    fill(root, "list.txt", data="\r\n".join(lines).encode())
+    found = [item.source for item in Inputs(f"{root}/list.txt", OUT)]
+    assert found == ["/a/#1.jpg", f"{os.getcwd()}/#2.jpg", "s3://b/#3.jpg"]
+    fill(root, "list.txt", data=b"# nothing yet\n")
+    assert refusal(f"{root}/list.txt").startswith(f"no photos in {root}/list.txt (")
+
+
+def test_a_list_of_one_photo_is_a_list(root: str) -> None:
+    fill(root, "list.txt", data=b"/a/b.jpg")
+    assert keys_at(f"{root}/list.txt") == ["/a/b.jpg"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_list_in_utf_16_is_refused(root: str, encoding: str) -> None:
+    fill(root, "list.txt", data="\ufeff/a/b.jpg\r\n".encode(encoding))
+    assert refusal(f"{root}/list.txt") == f"{root}/list.txt is in UTF-16: save it as UTF-8"
+
+
+def test_ignored_files_are_counted_by_kind(root: str) -> None:
+    other = [
+        "a.xmp",
+        "d/b.XMP",
+        ".h.jpg",
+        "d/._a.jpg",
+        "LICENSE",
+        "draft. version for Anna",
+        "c.mov",
+        "x.jpg",
+    ]
+    fill(root, "in/a.jpg", *(f"in/{name}" for name in other))
+    inputs = Inputs(f"{root}/in", OUT, None, Choice(exclude=("x.*",)))
+    assert [item.key for item in inputs] == ["a.jpg"]
+    kinds = {".xmp": 2, "hidden": 2, "without an ending": 1, "of other kinds": 1, ".mov": 1, "not chosen": 1}
+    assert inputs.ignored_kinds == kinds
+    summary = Summary("out", ignored_kinds=inputs.ignored_kinds)
+    assert summary.lines()[1] == (
+        "ignored 8 other files: 2 .xmp, 2 hidden, 1 .mov, 1 not chosen, 1 of other kinds, 1 without an ending"
+    )
+
+
+def test_links_and_special_files_are_kinds_too(tmp_path: Path) -> None:
+    fill(str(tmp_path), "in/a.jpg", "b.jpg")
+    (tmp_path / "in/out.jpg").symlink_to(tmp_path / "b.jpg")
+    (tmp_path / "in/dead.jpg").symlink_to("no")
+    os.mkfifo(tmp_path / "in/fifo.jpg")
+    inputs = Inputs(str(tmp_path / "in"), OUT)
+    assert len(list(inputs)) == 1
+    assert inputs.ignored_kinds == {"links out of the folder": 1, "links to nothing or special files": 2}
+
+
+def test_the_number_of_kinds_is_bounded(tmp_path: Path) -> None:
+    fill(str(tmp_path), "a.jpg", *(f"{i}.x{i}" for i in range(module.MAX_KINDS + 5)))
+    inputs = Inputs(str(tmp_path), OUT)
+    assert len(list(inputs)) == 1
+    assert len(inputs.ignored_kinds) == module.MAX_KINDS + 1
+    line = Summary("out", ignored_kinds=inputs.ignored_kinds).lines()[1]
+    assert line.startswith("ignored 1,005 other files: 5 of other kinds, 1 .x0, ")
+    assert line.endswith(" 993 more")
+
+
+def test_one_folder_by_two_names_is_one(tmp_path: Path) -> None:
+    """As on a disk that takes upper and lower case for the same."""
+    fill(str(tmp_path), "in/a.jpg")
+    (tmp_path / "IN").symlink_to("in")
+    assert "would be replaced by its own results" in refusal(f"{tmp_path}/IN", f"{tmp_path}/in")

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from diffuir_core import UserError
 from diffuir_platform import storage
 from diffuir_platform.restore import ledger as module
-from diffuir_platform.restore.ledger import SCHEMA, Ledger, LedgerRow, as_text, from_text
+from diffuir_platform.restore.ledger import SCHEMA, Ledger, LedgerRow
+from diffuir_platform.restore.names import as_text, from_text
 
 NOT_TEXT = os.fsdecode(b"deep/\xff\xe4 b.jpg")
 NAMES = ["a.jpg", "ä b/%41.jpg", "%raw/a%20b.jpg", NOT_TEXT, "line\nbreak\0.jpg", '\N{SNOWMAN}/it\'s "x".png']

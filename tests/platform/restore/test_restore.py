@@ -16,14 +16,15 @@ from PIL import ExifTags, Image
 from diffuir_core import Restorer, UserError
 from diffuir_core.imaging import decode
 from diffuir_core.restorer import Restoration
-from diffuir_platform.cli import app, exit_code_of
+from diffuir_platform.cli import exit_code_of
+from diffuir_platform.command_table import app
 from diffuir_platform.restore import RestoreOptions, restore
 from diffuir_platform.restore.ledger import LedgerRow
-from diffuir_platform.restore.run import single_item
+from diffuir_platform.restore.single_photo import single_item
 from diffuir_platform.restore.stages import restore_each
 from diffuir_platform.restore.summary import Summary
 from diffuir_platform.text import one_line
-from support.album import ALBUM_BAD, ALBUM_PHOTOS, diffuir, photo, put, results_below
+from support.album import ALBUM_BAD, ALBUM_PHOTOS, diffuir, put, results_below
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +103,6 @@ def test_prometheus_can_read_what_a_run_did(ray: object, weights: Path, tmp_path
     while missing := [name for name in wanted if not re.search(name, requests.get(url, timeout=30).text)]:
         assert time.monotonic() < deadline, missing
         time.sleep(1)
-
-
-def test_results_of_an_earlier_run_are_replaced(ray: object, weights: Path, tmp_path: Path) -> None:
-    put(tmp_path / "in/a.png")
-    put(tmp_path / "out/a.png", b"of other settings")
-    summary = restore(tmp_path / "in", tmp_path / "out", RestoreOptions(weights=str(weights), steps=1))
-    assert (summary.done, summary.exit_code) == (1, 0)
-    assert Image.open(tmp_path / "out/a.png").size == photo().size
 
 
 def test_a_result_that_cannot_be_written_is_that_photos_failure(

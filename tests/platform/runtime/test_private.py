@@ -187,6 +187,40 @@ def test_ray_parameters(found: dict[str, Any]) -> None:
     )
 
 
+def test_ray_socket() -> None:
+    from ray._private import node
+
+    source = inspect.getsource(node)
+    assert 'f"session_{date_str}_{os.getpid()}"' in source, "Ray names its sessions in another way"
+    assert '"%Y-%m-%d_%H-%M-%S_%f"' in source, "Ray names its sessions in another way"
+    assert "plasma_store" in source, "Ray names its sockets in another way"
+
+
+PORT_PATIENCE = "RAY_gcs_server_port_wait_time_s"
+
+
+def test_ray_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import node, services
+
+    source = inspect.getsource(node)
+    assert "ray._private.services.get_node(" in source, "Ray waits for its node in another way"
+    assert PORT_PATIENCE in source, "Ray waits for its control service in another way"
+    answers = iter((RuntimeError("not yet"), RuntimeError("not yet"), {"node": 1}))
+
+    def get_node(*arguments: object) -> object:
+        answer = next(answers)
+        if isinstance(answer, RuntimeError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(services, "get_node", get_node)
+    with private.ray_patience(20):
+        assert services.get_node("address", "id") == {"node": 1}
+        assert os.environ[PORT_PATIENCE] == "20"
+    assert services.get_node is get_node
+    assert PORT_PATIENCE not in os.environ
+
+
 def test_proxy_callback_variable(found: dict[str, Any]) -> None:
     assert found["middlewares"] == ["ProxyMiddleware"], (
         "Ray Serve's proxy no longer calls the function in the variable"

@@ -41,7 +41,7 @@ class Models:
 
     async def remote(self, pixels: np.ndarray, options: ModelOptions) -> Restored:
         self.asked.append(options)
-        return Restored(pixels, None, "float32", 0.0, self.took, 1)
+        return Restored(pixels, None, None, "float32", 0.0, self.took, 1)
 
 
 @dataclass

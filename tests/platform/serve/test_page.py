@@ -15,6 +15,7 @@ import requests
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from support.photo_files import heic
 from support.serving import Endpoint, stub_endpoint
 
 pytestmark = pytest.mark.slow
@@ -203,6 +204,15 @@ def test_a_file_can_be_chosen_again_after_an_error(page: Page, photo: bytes, tmp
     file.write_bytes(photo)
     page.set_input_files("#file", str(file))
     expect(page.locator("#status")).to_contain_text("Done")
+
+
+@pytest.mark.parametrize("name", ["mine.heic", "mine.HIF", "mine"])
+def test_what_the_browser_cannot_show_comes_back_as_a_png(page: Page, name: str) -> None:
+    data = heic(np.full((SIZE[1], SIZE[0], 3), 99, np.uint8))
+    page.evaluate(DROP.replace("image/png", ""), [base64.b64encode(data).decode(), name])
+    expect(page.locator("#status")).to_contain_text("cannot show the original photo. The result is a PNG")
+    expect(page.locator("#download")).to_have_attribute("download", "mine-restored.png")
+    assert pixels(page, "after").shape == (SIZE[1], SIZE[0], 3)
 
 
 def test_an_example_is_one_click(page: Page) -> None:

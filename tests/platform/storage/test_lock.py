@@ -124,6 +124,18 @@ def test_a_second_job_is_refused_at_once_and_told_who_holds_it(folder: str, neve
     assert is_free(folder)
 
 
+def test_a_job_whose_lock_is_written_without_an_answer_has_it(
+    folder: str, monkeypatch: pytest.MonkeyPatch, never_silent: None
+) -> None:
+    """A store that does not answer is asked again, and then refuses what it has taken already."""
+    plain = storage.write_new
+    monkeypatch.setattr(storage, "write_new", lambda uri, data: plain(uri, data) and plain(uri, data))
+    with Lock(folder, *DOING) as lock:
+        lock.check()
+        assert holder(folder)["pid"] == os.getpid()
+    assert is_free(folder)
+
+
 def test_it_is_free_after_a_job_that_failed(folder: str) -> None:
     with pytest.raises(ZeroDivisionError), Lock(folder, *DOING):
         raise ZeroDivisionError
@@ -207,6 +219,15 @@ def test_a_lock_that_says_nothing_is_taken(folder: str, monkeypatch: pytest.Monk
     storage.write_bytes(storage.join(folder, module.FILE), data)
     with Lock(folder, *DOING):
         assert holder(folder)["pid"] == os.getpid()
+
+
+def test_a_lock_that_is_being_written_is_left_to_its_holder(folder: str, never_silent: None) -> None:
+    """On a disk without links it is empty for a moment."""
+    storage.write_bytes(storage.join(folder, module.FILE), b"")
+    timer = threading.Timer(0.3, write_lock, [folder])
+    timer.start()
+    assert "another job restores into OUT (process 12 on elsewhere)" in refusal(folder)
+    timer.join()
 
 
 def test_a_holder_beats(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

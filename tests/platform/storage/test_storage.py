@@ -117,6 +117,24 @@ def test_writing_in_pieces_appears_whole_or_not_at_all(folder: str) -> None:
     assert len(list(storage.list_files(folder))) == 1
 
 
+def test_files_are_removed_by_their_exact_names(folder: str) -> None:
+    names = ["a", "b/c", "b/d", "x*", "xy", ODD_NAME]
+    for name in names:
+        storage.write_bytes(storage.join(folder, name), b"")
+    storage.remove_files([storage.join(folder, name) for name in ("a", "b/c", "x*", "nothing", ODD_NAME)])
+    assert sorted(uri for uri, _ in storage.list_files(folder)) == [
+        storage.join(folder, name) for name in ("b/d", "xy")
+    ]
+    storage.remove_files([])
+
+
+@pytest.mark.parametrize("write", [storage.write_bytes, storage.write_new])
+def test_a_file_below_a_file_is_refused(tmp_path: Path, write: Callable[[str, bytes], object]) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    assert "a/b/c" in sentence_of(lambda: write(f"{tmp_path}/a/b/c", b""))
+    assert "a/b" in sentence_of(lambda: write(f"{tmp_path}/a/b", b""))
+
+
 def test_a_folder_is_removed_with_all_that_is_in_it_and_nothing_else(folder: str) -> None:
     for name in ("run/a", "run/deep/b", "run2/c"):
         storage.write_bytes(storage.join(folder, name), b"1")

@@ -15,6 +15,9 @@ MEDIA_TYPES = {
     "WEBP": "image/webp",
     "TIFF": "image/tiff",
     "BMP": "image/bmp",
+    "HEIC": "image/heic",
+    "AVIF": "image/avif",
+    "JXL": "image/jxl",
 }
 PHOTO = {"type": "string", "format": "binary"}
 PHOTOS = {media_type: {"schema": PHOTO} for media_type in MEDIA_TYPES.values()}
@@ -43,7 +46,8 @@ RESTORED_HEADERS = {
     "Diffuir-Precision": _header("Precision of the model's arithmetic, float32 or bfloat16."),
     "Diffuir-Tiles": _header("Tiles that the photo was restored in, or whole."),
     "Diffuir-Notes": _header(
-        "What of the photo could not be kept, separated by semicolons; missing if nothing."
+        "What of the photo could not be kept, and what the guard held back, separated by semicolons; missing if "
+        "nothing."
     ),
     "Server-Timing": _header(
         "Milliseconds of upload, decode, queue, restore, hop and encode, and of the whole."

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,7 +21,19 @@ from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from diffuir_core import UserError
-from diffuir_core.imaging import Header, Image, ImageError, Limits, check_fits, decode, encode, inspect
+from diffuir_core.imaging import (
+    Header,
+    Image,
+    ImageError,
+    Limits,
+    MissingExtraError,
+    check_fits,
+    decode,
+    encode,
+    format_to_write,
+    inspect,
+    lost_in,
+)
 
 from ...inference import with_restored
 from ...runtime.private import running_replicas
@@ -177,7 +189,14 @@ class Gateway:
         steps = parameters.steps or self.settings.steps
         if steps > self.settings.most_steps:
             raise Problem(422, "parameter", f"steps: this server allows up to {self.settings.most_steps}")
-        return ModelOptions(model, steps, parameters.seed, parameters.strength, parameters.equalise)
+        return ModelOptions(
+            model=model,
+            steps=steps,
+            seed=parameters.seed,
+            strength=parameters.strength,
+            equalise=parameters.equalise,
+            guard=parameters.guard == "on",
+        )
 
     async def _restore(
         self,
@@ -272,18 +291,21 @@ def _inspect(data: bytes, limits: Limits, decoding: Callable[[], Image]) -> tupl
 
 def _result_format(image: Image, requested: str | None) -> str:
     """The format of the result; raises `Problem` 422 where the requested one cannot hold the photo."""
-    format = (requested or image.format).upper()
+    format = format_to_write(image.format, requested.upper() if requested else None)
     try:
         check_fits(image, format)
+    except MissingExtraError:
+        raise
     except ImageError as error:
         raise Problem(422, "parameter", f"format: {error}") from error
     return format
 
 
 def _encode(image: Image, restored: Restored, format: str, quality: int) -> tuple[Image, bytes]:
-    """The photo with its restored pixels, and its file."""
-    image = with_restored(image, restored.pixels, restored.tiles)
-    return image, encode(image, format, quality)
+    """The photo with its restored pixels and all notes, and its file."""
+    image = with_restored(image, restored.pixels, restored.tiles, restored.note)
+    data = encode(image, format, quality)
+    return replace(image, notes=(*image.notes, *lost_in(image, format))), data
 
 
 class Stopwatch:

@@ -30,6 +30,7 @@ class ModelOptions:
     seed: int
     strength: float
     equalise: bool
+    guard: bool
 
     @property
     def model_id(self) -> str:
@@ -41,12 +42,14 @@ class ModelOptions:
 class Restored:
     """A restored photo, and how it was restored.
 
-    pixels: uint8 (H, W, 3) RGB. tiles: the tiling, None where the photo was restored whole. queued: seconds in the
-    replica's queue. took: the photo's share of its batch's seconds in the model. batch: photos in the batch.
+    pixels: uint8 (H, W, 3) RGB. tiles: the tiling, None where the photo was restored whole. note: what the guard
+    held back, None for nothing. queued: seconds in the replica's queue. took: the photo's share of its batch's
+    seconds in the model. batch: photos in the batch.
     """
 
     pixels: Pixels
     tiles: str | None
+    note: str | None
     precision: str
     queued: float
     took: float

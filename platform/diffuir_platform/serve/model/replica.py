@@ -39,7 +39,7 @@ class ServedRestorer(RestoresPixels, Protocol):
     def batch_size(self, height: int, width: int) -> int:
         """Number of images of that size that it takes at once."""
 
-    def with_settings(self, *, seed: int, strength: float, equalise: bool) -> ServedRestorer:
+    def with_settings(self, *, seed: int, strength: float, equalise: bool, guard: bool) -> ServedRestorer:
         """A restorer with other settings that shares this one's network."""
 
 
@@ -98,7 +98,12 @@ class ModelReplica:
         height, width = pixels.shape[:2]
         size = padded_size(height, width)
         item = (
-            restorer.with_settings(seed=options.seed, strength=options.strength, equalise=options.equalise),
+            restorer.with_settings(
+                seed=options.seed,
+                strength=options.strength,
+                equalise=options.equalise,
+                guard=options.guard,
+            ),
             pixels,
         )
         work = work_units(height, width, options.steps)
@@ -118,6 +123,7 @@ class ModelReplica:
         return Restored(
             pixels=batched.result.pixels,
             tiles=None if tiling is None else str(tiling),
+            note=batched.result.note,
             precision=restorer.precision,
             queued=batched.queued,
             took=batched.took,
@@ -127,7 +133,7 @@ class ModelReplica:
     async def probe(self) -> float:
         """Restore a tiny image and return the seconds that this took, waiting included."""
         began = time.perf_counter()
-        options = ModelOptions(self._settings.default_model, self._settings.steps, 0, 1.0, False)
+        options = ModelOptions(self._settings.default_model, self._settings.steps, 0, 1.0, False, False)
         await self.restore(np.zeros((PROBE_SIDE, PROBE_SIDE, 3), dtype=np.uint8), options)
         return time.perf_counter() - began
 

@@ -2,7 +2,11 @@
 // The page of the endpoint: sends a photo to POST v1/restore and shows both versions, one over the other.
 
 const at = (id) => document.getElementById(id);
-const ENDINGS = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/tiff": "tiff", "image/bmp": "bmp" };
+const ENDINGS = {
+  "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/tiff": "tiff", "image/bmp": "bmp",
+  "image/heic": "heic", "image/avif": "avif", "image/jxl": "jxl",
+};
+const SHOWN = /\.(jpe?g|jpe|jfif|jif|png|webp|avif|bmp)$/i; // the formats that browsers show
 const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
 const MAX_TRIES = 20; // while the server has no room
 
@@ -29,7 +33,7 @@ async function listModels() {
   at("steps").max = about.most_steps;
   at("steps").value = about.steps;
   at("limits").textContent =
-    `JPEG, PNG, WebP, TIFF or BMP, up to ${Math.round(about.max_bytes / 2 ** 20)} MiB ` +
+    `JPEG, PNG, WebP, AVIF, HEIC, JPEG XL, TIFF, BMP or RAW, up to ${Math.round(about.max_bytes / 2 ** 20)} MiB ` +
     `and ${Math.round(about.max_pixels / 1e6)} megapixels`;
 }
 
@@ -80,8 +84,9 @@ function restore(tries = 1) {
   const query = new URLSearchParams({ steps: at("steps").value, strength: at("strength").value });
   if (at("model").value) query.set("model", at("model").value);
   if (at("equalise").checked) query.set("equalise", "true");
-  // Browsers cannot show TIFF: ask for PNG instead.
-  if (/\.tiff?$/i.test(photo.name) || photo.type === "image/tiff") query.set("format", "png");
+  // Browsers cannot show TIFF, HEIC, JPEG XL and RAW: ask for PNG instead.
+  const shown = SHOWN.test(photo.name) || /^image\/(jpeg|png|webp|avif|bmp)$/.test(photo.type);
+  if (!shown) query.set("format", "png");
   const request = (sending = new XMLHttpRequest());
   const given = photo;
   request.open("POST", `v1/restore?${query}`);
@@ -163,7 +168,8 @@ async function show(given, request) {
     model && took ? `model ${(model[1] / 1000).toFixed(2)} s, total ${(took[1] / 1000).toFixed(2)} s` : "",
     header("Diffuir-Notes") || "",
   ].filter(Boolean).join(" · ");
-  say(comparable ? "Done. Move the slider to compare." : "Done. This browser cannot show the original photo.");
+  const converted = SHOWN.test(given.name) || type !== "image/png" ? "" : " The result is a PNG, which it can show.";
+  say(comparable ? "Done. Move the slider to compare." : `Done. This browser cannot show the original photo.${converted}`);
 }
 
 function divide(percent) {
