@@ -9,8 +9,8 @@ from PIL import Image as Pillow
 class StoredTiff(TiffImagePlugin.TiffImageFile):
     """A TIFF that Pillow reads as it is stored: not turned, with the nearest colours of a palette, of any size.
 
-    Why: Pillow turns a TIFF upright itself, cuts the 16 bits of a palette's colours off, and makes no picture above
-    a limit for the whole process. Public way: none. Test: tests/core/test_pillow_private.py.
+    Why: Pillow turns a TIFF upright itself, cuts the 16 bits of a palette's colours off, and makes no picture
+    above a limit for the whole process. Public way: none. Test: tests/core/test_pillow_private.py.
     """
 
     def _setup(self) -> None:

@@ -10,6 +10,7 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import psutil
@@ -60,7 +61,7 @@ class Lock:
     can be written into it.
 
     Entering raises `Held` where another job holds the lock. This can take EXPIRY_SECONDS: a holder on another
-    machine is dead when its heartbeats stop, one on this machine when its process is gone.
+    machine, or in another container, is dead when its heartbeats stop, one in this one when its process is gone.
     """
 
     def __init__(self, folder: str, activity: str, alternative: str, setting: str | None = None) -> None:
@@ -72,6 +73,7 @@ class Lock:
         self._mine = {
             "id": uuid.uuid4().hex,
             "host": socket.gethostname(),
+            "machine": machine(),
             "pid": os.getpid(),
             "created": psutil.Process().create_time(),
         }
@@ -176,13 +178,30 @@ def _parsed(lock: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def machine() -> str | None:
+    """What tells this machine, since it was started, and the container in it from all others; None where unknown.
+
+    Containers and cloned machines may share a host name, and then a number of a process says nothing.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return None
+
+
+def _is_of_this_machine(holder: dict[str, Any]) -> bool:
+    known = machine()
+    return known is not None and holder.get("machine") == known
+
+
 def _lives_here(holder: dict[str, Any]) -> bool:
-    return holder.get("host") == socket.gethostname() and not _is_gone(holder)
+    return _is_of_this_machine(holder) and not _is_gone(holder)
 
 
 def _is_gone(holder: dict[str, Any]) -> bool:
     """Whether the holder was a process of this machine that has ended."""
-    if holder.get("host") != socket.gethostname():
+    if not _is_of_this_machine(holder):
         return False
     try:
         process = psutil.Process(int(holder["pid"]))

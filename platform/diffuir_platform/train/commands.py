@@ -26,11 +26,11 @@ def _train(config: TrainConfig, modes: TrainModes) -> int:
 
         return submit_training(config, modes.overwrite, address)
     from .run import train
-    from .stopping import Stopped
+    from .stopping import StoppedEarly
 
     try:
         train(config.model_copy(update={"address": address}), modes.overwrite)
-    except Stopped as stopped:
+    except StoppedEarly as stopped:
         print(stopped)
         return stopped.exit_code
     return 0

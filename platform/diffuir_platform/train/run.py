@@ -32,7 +32,7 @@ from .progress import ReportMonitor, printed_progress
 from .record import DATA, INDEXES, RUN_FILE, open_record, result_settings, write_record
 from .resuming import prepare_checkpoints
 from .settings import TrainConfig
-from .stopping import Stopped, StopRequest, StopSign, stop_request
+from .stopping import StoppedEarly, StopRequest, StopSign, stop_request
 from .validation import SCORE, held_out, validate
 
 FULL_DISK = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "database or disk is full")
@@ -132,11 +132,11 @@ def _train(
 
 
 def _check_finished(config: TrainConfig, result: ray.train.Result, request: StopRequest) -> None:
-    """Raise `Stopped` where the run ended before its last step, because it was asked to."""
+    """Raise `StoppedEarly` where the run ended before its last step, because it was asked to."""
     with file_of(result.checkpoint, WEIGHTS_FILE) as weights:
         steps = open_weights(weights).recipe["steps_done"]
     if steps < config.steps:
-        raise Stopped(
+        raise StoppedEarly(
             f"stopped {request.reason} at step {steps:,} of {config.steps:,}: the same command goes on from there",
             request.exit_code,
         )
@@ -264,7 +264,7 @@ def _finished_in(tracker: Tracker) -> Iterator[None]:
     """Close the MLflow run at the end of the block; raise a worker's `UserError` as this process's own."""
     try:
         yield
-    except Stopped:
+    except StoppedEarly:
         tracker.finish("KILLED")
         raise
     except BaseException as error:

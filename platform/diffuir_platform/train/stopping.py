@@ -25,7 +25,7 @@ TERMINATED = 128 + signal.SIGTERM
 """Exit code of a command that SIGTERM ended."""
 
 
-class Stopped(UserError):  # noqa: N818 - it names what happened
+class StoppedEarly(UserError):  # noqa: N818 - it names what happened
     """The run stopped early, as it was asked to; exit_code: that of the command."""
 
     def __init__(self, message: str, exit_code: int) -> None:

@@ -170,9 +170,29 @@ def test_the_lock_of_a_killed_process_is_taken_at_once(
 def test_the_lock_of_a_process_whose_number_another_has_now_is_taken_at_once(
     folder: str, never_silent: None
 ) -> None:
-    write_lock(folder, host=socket.gethostname(), pid=os.getpid(), created=1.0)
+    write_lock(folder, machine=module.machine(), pid=os.getpid(), created=1.0)
     with Lock(folder, *DOING):
         assert holder(folder)["id"] != ELSEWHERE["id"]
+
+
+def test_the_lock_of_another_container_with_the_same_host_name_is_not_taken_by_its_process_number(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    other = {"host": socket.gethostname(), "machine": "another/4026531836", "pid": 2**22 - 1}
+
+    def beat() -> None:
+        while not ended.wait(0.1):
+            write_lock(folder, time=time.time(), **other)
+
+    write_lock(folder, **other)
+    beating = threading.Thread(target=beat)
+    beating.start()
+    try:
+        assert f"another job restores into OUT (process {2**22 - 1} on" in refusal(folder)
+    finally:
+        ended.set()
+        beating.join()
 
 
 def test_a_silent_lock_of_another_machine_is_taken_after_a_while(
@@ -287,7 +307,7 @@ def another_in(action: str, monkeypatch: pytest.MonkeyPatch, folder: str) -> Loc
 
 
 def test_of_two_that_find_a_dead_lock_one_gets_it(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_lock(folder, host=socket.gethostname(), pid=os.getpid(), created=1.0)
+    write_lock(folder, machine=module.machine(), pid=os.getpid(), created=1.0)
     first = another_in("read_bytes", monkeypatch, folder)
     try:
         assert f"process {os.getpid()} on" in refusal(folder)
@@ -300,7 +320,7 @@ def test_of_two_that_take_a_dead_lock_all_the_same_one_notices(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 1.0)
-    write_lock(folder, host=socket.gethostname(), pid=os.getpid(), created=1.0)
+    write_lock(folder, machine=module.machine(), pid=os.getpid(), created=1.0)
     first = another_in("remove_file", monkeypatch, folder)
     try:
         with Lock(folder, *DOING) as second:

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from diffuir_platform.train import train
-from diffuir_platform.train.stopping import TERMINATED, Stopped, StopSign, StopWatcher, stop_request
+from diffuir_platform.train.stopping import TERMINATED, StoppedEarly, StopSign, StopWatcher, stop_request
 from support.small_run import config, settings, weights_of
 
 
@@ -70,7 +70,7 @@ def test_a_run_that_stopped_goes_on_and_gives_the_same_weights(
     changes = {"stages": stages, "checkpoint_every": 10_000, "log_every": 50}
     train(config(photos, tmp_path / "whole", **changes))
     with pytest.raises(
-        Stopped, match=r"stopped after 0\.02 minutes at step \d+ of 400: the same command"
+        StoppedEarly, match=r"stopped after 0\.02 minutes at step \d+ of 400: the same command"
     ) as stopped:
         train(config(photos, tmp_path / "parts", stop_after=0.02, **changes))
     assert stopped.value.exit_code == 0
