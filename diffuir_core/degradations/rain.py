@@ -12,9 +12,6 @@ exposure (Garg & Nayar, "Vision and Rain", IJCV 2007), brightest in its middle. 
 shows the light of a wide part of the scene, and covers what is behind it for a part of the exposure only. With
 `glow` the streaks are that: O = B + S (L - B) where the light of the sky L exceeds B, so that they vanish on a
 bright sky; near ones are wide, soft and faint, out of focus.
-
-Drops on the lens show the scene upside down and out of focus, with a darker rim (You et al., "Adherent Raindrop
-Modeling, Detection and Removal in Video", TPAMI 2016, section 3).
 """
 
 from dataclasses import dataclass
@@ -81,10 +78,6 @@ class RainParams:
     """Brightness of the veil, as a share of full white, [0.4, 1]."""
     glow: float = -1.0
     """Light of transparent streaks, as a share of full white, [0, 1]; -1 adds or screens the streaks."""
-    drops: int = 0
-    """Drops on the lens, [0, 200]."""
-    drop_radius: float = 8.0
-    """Mean radius of the drops, pixels, [2, 60]."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.layers) <= 8:
@@ -95,8 +88,6 @@ class RainParams:
         require_range(self, "veil", 0, 0.8)
         require_range(self, "airlight", 0.4, 1)
         require_range(self, "glow", -1, 1)
-        require_range(self, "drops", 0, 200)
-        require_range(self, "drop_radius", 2, 60)
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Self:
@@ -132,8 +123,6 @@ class RainParams:
             veil=float(rng.uniform(0.02, 0.5)) if veiled else 0.0,
             airlight=float(rng.uniform(0.5, 1)),
             glow=float(rng.uniform(0.55, 1)) if is_transparent else -1.0,
-            drops=int(rng.integers(1, 40)) if kind >= NEARLY_NONE and rng.random() < 0.1 else 0,
-            drop_radius=log_uniform(rng, 3, 20),
         )
 
 
@@ -204,33 +193,7 @@ def rain(clean: Pixels, seed: int, params: RainParams | None = None) -> Pixels:
         opacity = params.veil * (0.7 + 0.3 * smooth_field(rng, height, width, 2))[:, :, None]
         wet = np.minimum(wet, 255)
         wet += opacity * (255 * np.float32(params.airlight) - wet)
-    if params.drops > 0:
-        wet = _drops_on_the_lens(np.clip(wet, 0, 255), params, rng)
     return to_photo(wet)
-
-
-def _drops_on_the_lens(wet: Field, params: RainParams, rng: np.random.Generator) -> Field:
-    """Draw drops in front of a (H, W, 3) field: each shows the scene around it upside down, out of focus."""
-    height, width = wet.shape[:2]
-    soft = np.stack([gaussian_blur(wet[..., i], 2.5) for i in range(3)], axis=-1)
-    for _ in range(params.drops):
-        radius = params.drop_radius * rng.lognormal(0, 0.4)
-        y, x = rng.uniform(0, height), rng.uniform(0, width)
-        tall, wide = radius * rng.uniform(1, 1.4), radius * rng.uniform(0.8, 1.1)
-        top, bottom = max(int(y - tall), 0), min(int(y + tall) + 2, height)
-        left, right = max(int(x - wide), 0), min(int(x + wide) + 2, width)
-        dy = (np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(y)) / np.float32(tall)
-        dx = (np.arange(left, right, dtype=np.float32)[None, :] - np.float32(x)) / np.float32(wide)
-        distance = np.hypot(dy, dx)
-        # The farther from the middle, the farther away lies what is seen there.
-        reach = np.float32(6 * radius)
-        rows = np.clip(np.rint(y - reach * dy * (0.5 + distance)), 0, height - 1).astype(np.int64)
-        columns = np.clip(np.rint(x - reach * dx * (0.5 + distance)), 0, width - 1).astype(np.int64)
-        seen = soft[rows, columns] * (1 - 0.5 * np.clip(distance, 0, 1) ** 4)[:, :, None]
-        cover = np.clip(np.float32(radius / 2) * (1 - distance), 0, 0.95)[:, :, None]
-        patch = wet[top:bottom, left:right]
-        patch += cover * (seen - patch)
-    return wet
 
 
 def _streaks(layer: StreakLayer, height: int, width: int, rng: np.random.Generator) -> Field:

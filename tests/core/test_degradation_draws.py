@@ -119,11 +119,7 @@ def test_transparent_streaks_vanish_on_a_bright_sky() -> None:
 def test_drops_on_the_lens_show_the_scene_upside_down() -> None:
     photo = np.zeros((200, 200, 3), np.uint8)
     photo[100:] = 200
-    layer = StreakLayer(angle=0, spread=1, length=10, width=1, coverage=0, intensity=0)
-    params = RainParams(
-        layers=(layer,), screen=0, unevenness=0, tint=(1, 1, 1), veil=0, airlight=1, drops=30, drop_radius=15
-    )
-    wet = rain(photo, 1, params).astype(int)
+    wet = camera(photo, 1, replace(NO_TRACES, drops=30, drop_radius=15)).astype(int)
     assert wet[60:95].max() > 100, "above the horizon a drop shows the ground"
     assert wet[105:140].min() < 100
 

@@ -74,7 +74,6 @@ def flat(level: int, height: int = 40, width: int = 60) -> Pixels:
         (HAZE, "unevenness", 1.5),
         (HAZE, "glow", 3),
         (RAIN, "glow", 2),
-        (RAIN, "drops", -1),
         (HAZE, "far", 0.1),
         (DARK, "ev", 1),
         (DARK, "photons", 0),
