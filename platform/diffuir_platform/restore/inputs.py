@@ -104,11 +104,11 @@ class Inputs:
         """Whether two inputs may have the same key, or results of the same name; False for a folder."""
         self.ignored_kinds: Counter[str] = Counter()
         """Files and folders skipped so far, by kind: an ending such as ".xmp", "hidden", "not chosen", ..."""
-        check_folder(source, target)
         self._shown = source
         self._format = format.upper() if format else None
         self._choice = choice or Choice()
         self._find = self._finder()
+        check_folder(source, target)
 
     @property
     def ignored(self) -> int:

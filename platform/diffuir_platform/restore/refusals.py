@@ -42,6 +42,8 @@ def check_places(source: str, target: str) -> None:
 def check_folder(source: str, target: str) -> None:
     """Raise `UserError` where OUT, for the photos of a collection, has the name of a file and is no folder yet."""
     if target.lower().endswith(_FILE_SUFFIXES) and not storage.is_folder(target):
+        if source.lower().endswith(PHOTO_SUFFIXES) and not WILDCARD.search(source):  # one in a store
+            raise UserError(f"{source} does not exist: give a photo or a folder of photos")
         raise UserError(
             f"OUT is {target}, the name of a file, but {source} may hold many photos: give a folder "
             "(with a slash at its end where that is its name)"

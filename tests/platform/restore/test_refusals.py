@@ -63,6 +63,7 @@ REFUSED = {
         "OUT is out.png, the name of a file, but list.txt may hold many",
     ),
     "pattern to file": (["in/*.png", "out.tar"], "OUT is out.tar, the name of a file, "),
+    "no such photo": (["nope.png", "o.png"], "nope.png does not exist: give a photo or a folder of photos"),
     "include": (
         ["a.png", "o.png", "--include", "*"],
         "IN is one photo, on which --include has no effect: leave",
@@ -130,6 +131,11 @@ def test_what_only_looks_alike_is_taken(places: Path, monkeypatch: pytest.Monkey
     ):
         check_options(RestoreJob(source=source, target="o.png", **options), quiet)
     check_options(RestoreJob(source="a.png", target="o.png"), RestoreModes(plan=True, price=3, nodes=2))
+
+
+def test_a_photo_that_is_not_in_the_bucket_is_named(s3: Store) -> None:
+    with pytest.raises(UserError, match=r"nope\.png does not exist: give a photo"):
+        restore(f"{s3.uri}/nope.png", "o.png")
 
 
 def test_an_archive_on_s3_is_refused_too(s3: Store) -> None:
