@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 import diffuir_core
 from diffuir_core import UserError
 
+from ..stopping import Stopped
 from .job_log import exit_code, follow
 from .private import JOB_CLIENT_LOGGERS
 from .session import WORKER_ENVIRONMENT
@@ -90,14 +91,14 @@ def submit(job: Job, address: str) -> int:
     try:
         print(sentence, flush=True)
         return exit_code(follow(client, submission_id, address), submission_id)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped) as error:
         print(
             f"\n{submission_id} goes on without this terminal. To follow it again, run the same command, or\n"
             f"  {_ray_job('logs', address, '--follow', submission_id)}\nTo stop it, run\n"
             f"  {_ray_job('stop', address, submission_id)}",
             file=sys.stderr,
         )
-        return 130
+        return int(str(error.code)) if isinstance(error, Stopped) else 130
 
 
 def passed_on(address: str) -> dict[str, str]:

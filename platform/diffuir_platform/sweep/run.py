@@ -85,7 +85,7 @@ def _open_parent(config: SweepConfig, folder: str) -> Tracker:
     known = json.loads(storage.read_bytes(file))["mlflow_run"] if storage.exists(file) else None
     uri, artifacts = tracking_location(config.train)
     tracker = open_run(uri, config.train.experiment, config.name, known, artifacts)
-    if known is None:
+    if known != tracker.run_id:
         storage.write_bytes(file, json.dumps({"mlflow_run": tracker.run_id}).encode())
         tracker.log_params(config.model_dump(mode="json", exclude={"train": {"name", "address"}}))
     return tracker

@@ -32,7 +32,7 @@ from .progress import ReportMonitor, printed_progress
 from .record import DATA, INDEXES, RUN_FILE, open_record, result_settings, write_record
 from .resuming import prepare_checkpoints
 from .settings import TrainConfig
-from .stopping import StoppedEarly, StopRequest, StopSign, stop_request
+from .stopping import StoppedEarly, StopRequest, StopSign, fitted, stop_request
 from .validation import SCORE, held_out, validate
 
 FULL_DISK = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "database or disk is full")
@@ -121,7 +121,7 @@ def _train(
             _check_room(config)
             trainer = _trainer(setup, ReportMonitor(progress, claim), pairs and ray.put(pairs))
             with stop_request(sign, config.stop_after) as request:
-                result = trainer.fit()
+                result = fitted(trainer)
             _check_finished(config, result, request)
         _register(result, tracker, config)
     # Last of all: a run whose folder has this file counts as finished.

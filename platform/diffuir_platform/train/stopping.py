@@ -1,4 +1,5 @@
-"""A request that a run stops early: by SIGTERM, which a cluster sends before it takes a machine, or by the clock.
+"""A request that a run stops early: by Ctrl-C, by SIGTERM, which a cluster sends before it takes a machine, or by
+the clock.
 
 The driver sets a sign, an actor beside it; the workers look at it, save one more checkpoint, and return. The run
 is not finished then: the same command goes on from that checkpoint.
@@ -10,19 +11,22 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
+import ray.train
 from ray.exceptions import RayError
+from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from diffuir_core import UserError
 
+from ..stopping import SIGNALS
+
 SECONDS_BETWEEN_LOOKS = 1.0
 """Interval at which a worker looks at the sign, seconds."""
-TERMINATED = 128 + signal.SIGTERM
-"""Exit code of a command that SIGTERM ended."""
 
 
 class StoppedEarly(UserError):  # noqa: N818 - it names what happened
@@ -97,9 +101,9 @@ class StopRequest:
 
 @contextmanager
 def stop_request(sign: StopSign, minutes: float | None) -> Iterator[StopRequest]:
-    """Set `sign` on SIGTERM, and after `minutes` (None: never), while the block runs; at its end the sign goes.
+    """Set `sign` on Ctrl-C or SIGTERM, and after `minutes` (None: never); at the end of the block the sign goes.
 
-    A second SIGTERM does what it did before. In a thread that is not the main one, signals are left alone.
+    A second signal does what it did before. In a thread that is not the main one, signals are left alone.
     """
     request = StopRequest()
 
@@ -111,14 +115,20 @@ def stop_request(sign: StopSign, minutes: float | None) -> Iterator[StopRequest]
             with suppress(RayError):  # the run has ended meanwhile, and its sign with it
                 sign.set()
 
+    before: dict[int, Any] = {}
+
+    def restore_handlers() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
     def on_signal(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, before)
-        request.ask("by SIGTERM", TERMINATED)
+        restore_handlers()
+        request.ask("by Ctrl-C" if number == signal.SIGINT else "by SIGTERM", 128 + number)
 
     is_main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM)
-    if is_main:
-        signal.signal(signal.SIGTERM, on_signal)
+    for number in SIGNALS if is_main else ():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, on_signal)
     threading.Thread(target=wait, daemon=True, name="diffuir-stop").start()
     try:
         yield request
@@ -126,4 +136,19 @@ def stop_request(sign: StopSign, minutes: float | None) -> Iterator[StopRequest]
         request.event.set()
         ray.kill(sign.actor)
         if is_main:
-            signal.signal(signal.SIGTERM, before)
+            restore_handlers()
+
+
+def fitted(trainer: TorchTrainer) -> ray.train.Result:
+    """Call `trainer.fit()` in another thread: in the main one, Ray Train would end the process on Ctrl-C itself,
+    without a word."""
+    outcome: Future[ray.train.Result] = Future()
+
+    def fit() -> None:
+        try:
+            outcome.set_result(trainer.fit())
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            outcome.set_exception(error)
+
+    threading.Thread(target=fit, daemon=True, name="diffuir-fit").start()
+    return outcome.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,9 @@ def swept(
     storage = tmp_path_factory.mktemp("runs")
     (storage / NAMES[1]).mkdir()
     (storage / NAMES[1] / "run.json").write_text(json.dumps({"settings": {"learning_rate": 0.5}}))
+    state = storage / NAMES[1] / "checkpoint_2026-01-01_10-00-00.000000" / "state.pt"
+    state.parent.mkdir()
+    state.write_bytes(b"state")
     file = storage / "sweep.yaml"
     file.write_text(yaml.safe_dump(settings(photos, storage, at_once=2)))
     command = [sys.executable, "-m", "diffuir_platform.cli", "sweep", str(file)]
@@ -143,7 +147,7 @@ def test_the_same_sweep_again_trains_what_is_missing_and_then_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     storage, _ = swept
-    (storage / NAMES[1] / "run.json").unlink()
+    shutil.rmtree(storage / NAMES[1])
     trained = {
         name: (storage / name / "weights.safetensors").stat().st_mtime_ns for name in (NAMES[0], NAMES[2])
     }
