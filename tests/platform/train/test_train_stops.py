@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("log_every", "checkpoint_every"), [(1, 1), (50, 3), (7, 50)])
+@pytest.mark.parametrize(("log_every", "checkpoint_every"), [(1, 1), (50, 3)])
 def test_a_loss_that_is_no_number_ends_the_run_before_it_is_kept(
     photos: Path,
     runs: Path,
@@ -50,7 +50,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_kept(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lost", ["newest cut", "newest removed", "list emptied"])
+@pytest.mark.parametrize("lost", ["newest cut", "list emptied"])
 def test_a_run_whose_folder_was_damaged_goes_on_and_ends_as_if_nothing_had_been(
     photos: Path, runs: Path, ray: object, capsys: pytest.CaptureFixture[str], lost: str
 ) -> None:
@@ -64,8 +64,6 @@ def test_a_run_whose_folder_was_damaged_goes_on_and_ends_as_if_nothing_had_been(
     mine.write_bytes(b"mine")
     if lost == "newest cut":
         (newest / STATE_FILE).write_bytes((newest / STATE_FILE).read_bytes()[:-1000])
-    elif lost == "newest removed":
-        shutil.rmtree(newest)
     else:
         (folder / SNAPSHOT_FILE).write_bytes(b"")
     capsys.readouterr()
