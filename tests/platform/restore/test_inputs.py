@@ -372,7 +372,7 @@ def test_the_number_of_kinds_is_bounded(tmp_path: Path) -> None:
 
 
 def test_one_folder_by_two_names_is_one(tmp_path: Path) -> None:
-    """As on a disk that takes upper and lower case for the same."""
+    """A disk that takes upper and lower case for the same."""
     fill(str(tmp_path), "in/a.jpg")
     (tmp_path / "IN").symlink_to("in")
     assert "would be replaced by its own results" in refusal(f"{tmp_path}/IN", f"{tmp_path}/in")
