@@ -73,7 +73,7 @@ class Restorer:
     weights: a file for `load_weights`; None for the weights that ship.
     device: "auto" (a GPU if there is one) or the name of a torch device.
     precision: "float32", "bfloat16", or "auto", which measures and takes the faster one.
-    steps: number of DDIM steps, 1 .. 1000.
+    steps: number of DDIM steps, 1 .. 1000; None for what the weights' header says, 3 for published ones.
     seed: seed of the noise; an image's noise follows from the seed and its own content.
     tile: side of the tiles of larger images, pixels, a multiple of 16; None for the whole image if it fits into
         memory, else for the largest tiles that do.
@@ -91,7 +91,7 @@ class Restorer:
         weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
         precision: str = "auto",
-        steps: int = 3,
+        steps: int | None = None,
         seed: int = 0,
         tile: int | None = None,
         memory: int | None = None,
@@ -99,7 +99,7 @@ class Restorer:
         equalise: bool = False,
         guard: bool = True,
     ) -> None:
-        if not 1 <= steps <= 1000:
+        if steps is not None and not 1 <= steps <= 1000:
             raise ValueError(f"steps is {steps}: it must lie in 1 .. 1000")
         if not 0 <= strength <= 1:
             raise ValueError(f"strength is {strength}: it must lie in 0 .. 1")
@@ -114,7 +114,7 @@ class Restorer:
         if self.device.type == "cpu":
             keep_freed_memory()
         self.precision = fastest_precision(self.device) if precision == "auto" else precision
-        self.steps = steps
+        self.steps = steps = opened.steps if steps is None else steps
         self.seed = seed
         self.tile = tile
         self.memory = memory

@@ -9,6 +9,7 @@ The safetensors header (`__metadata__`, text to text) has these keys, with JSON 
 | `schedule`      | {"name": "release", "delta_end": 0.0018, "condition": "full"}; older files |
 |                 | have no condition, which means "full"                                      |
 | `recipe`        | the training: settings, steps, data                                        |
+| `steps`         | number of DDIM steps that the weights need; without it, 3                  |
 | `preprocessing` | task -> preprocessing of the degraded image; {} for none                   |
 """
 
@@ -36,6 +37,9 @@ from .variants import VARIANTS
 
 FORMAT = "diffuir/1"
 
+STEPS = 3
+"""Number of DDIM steps of the published weights, and of files that do not say theirs."""
+
 RELEASE_PREFIX = "ema_model.model.unet0."
 """Prefix of the averaged weights' names in the "ema" part of a published checkpoint."""
 
@@ -52,6 +56,8 @@ class Weights:
     """Settings, steps and data of the training."""
     preprocessing: dict[str, Any] = field(default_factory=dict)
     """Preprocessing of the degraded image by task, such as {"low_light": "equalise"}."""
+    steps: int = STEPS
+    """Number of DDIM steps that they need."""
 
 
 def load_weights(path: str | os.PathLike[str] | None = None) -> UNet:
@@ -82,6 +88,7 @@ def save_weights(
     schedule: Schedule,
     recipe: dict[str, Any] | None = None,
     preprocessing: dict[str, Any] | None = None,
+    steps: int = STEPS,
 ) -> None:
     """Write `model` as float32 safetensors with its header, to a temporary name that is then renamed to `path`."""
     header = {
@@ -91,6 +98,7 @@ def save_weights(
             {"name": "release", "delta_end": schedule.delta_end, "condition": schedule.condition}
         ),
         "recipe": json.dumps(recipe or {}),
+        "steps": json.dumps(steps),
         "preprocessing": json.dumps(preprocessing or {}),
     }
     state = {k: v.detach().cpu().float().contiguous() for k, v in model.state_dict().items()}
@@ -115,9 +123,12 @@ def _open_safetensors(file: Path) -> Weights:
         recorded = json.loads(header["schedule"])
         recipe, preprocessing = json.loads(header["recipe"]), json.loads(header["preprocessing"])
         schedule = Schedule.release(float(recorded["delta_end"]), recorded.get("condition", "full"))
+        steps = int(json.loads(header.get("steps", str(STEPS))))
+        if not 1 <= steps <= 1000:
+            raise ValueError(f"steps is {steps}")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} has a damaged header ({error!r}): export the weights again") from error
-    return Weights(_network(file, state), schedule, recipe, preprocessing)
+    return Weights(_network(file, state), schedule, recipe, preprocessing, steps)
 
 
 def _open_release(file: Path) -> Weights:

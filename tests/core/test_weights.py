@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from diffuir_core import Schedule, UNet, UserError, load_weights, open_weights, save_weights
+from diffuir_core import Restorer, Schedule, UNet, UserError, load_weights, open_weights, save_weights
 
 
 @pytest.fixture
@@ -25,6 +26,25 @@ def test_saved_weights_are_loaded_unchanged(saved: Path, tiny: UNet) -> None:
     state = tiny.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in weights.model.state_dict().items())
     assert not weights.model.training
+
+
+def test_the_header_says_how_many_steps_the_weights_need(tiny: UNet, tmp_path: Path) -> None:
+    file = tmp_path / "one.safetensors"
+    save_weights(file, tiny, Schedule.release(), steps=1)
+    assert open_weights(file).steps == 1
+    assert Restorer(file, precision="float32").steps == 1
+    assert Restorer(file, precision="float32", steps=2).steps == 2
+
+
+def test_weights_that_say_nothing_of_steps_need_three(saved: Path, tmp_path: Path) -> None:
+    state = load_file(saved)
+    with safe_open(saved, framework="pt") as opened:
+        header = {key: value for key, value in opened.metadata().items() if key != "steps"}
+    older = tmp_path / "older.safetensors"
+    save_file(state, older, metadata=header)
+    assert open_weights(older).steps == 3
+    save_file(state, older, metadata={**header, "steps": "0"})
+    refused(older, "damaged header")
 
 
 def test_saving_leaves_no_other_file(saved: Path) -> None:
