@@ -19,7 +19,7 @@ from . import private
 
 PATIENCE = (30, 90)
 """Time that a Ray is given to start, seconds; the second where it missed the first, as on a busy machine."""
-SECONDS_BETWEEN_LOOKS = 0.0005
+SECONDS_BETWEEN_LOOKS = 0.005
 """Interval at which it is looked whether Ray has started, and handlers are kept, seconds."""
 SOCKET_BYTES = 103
 """Longest path of a socket, bytes: 107 on Linux, 103 on a Mac."""
