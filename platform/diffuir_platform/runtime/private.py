@@ -81,6 +81,18 @@ def reload_authentication() -> None:
     AuthenticationTokenLoader.instance().reset_cache()
 
 
+def keep_signal_handlers() -> None:
+    """Have Ray leave the handlers of SIGTERM and of crashes in this process alone.
+
+    Why: while Ray starts, its own would end a command at SIGTERM with a trace, and without our end. Public way:
+    the environment variable RAY_DISABLE_FAILURE_SIGNAL_HANDLER, which counts for all processes that Ray starts
+    too, and only before Ray is imported.
+    """
+    from ray._private import ray_constants
+
+    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
+
+
 @contextmanager
 def ray_on_the_loopback() -> Iterator[None]:
     """Inside, a Ray that is started listens on 127.0.0.1 only, as it always does on a Mac.

@@ -80,11 +80,15 @@ def ray_session(
     the loopback, with its job server. Raises `UserError` where `address` does not answer, and `RayDidNotStart`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault(
+        "RAY_IGNORE_UNHANDLED_ERRORS", "1"
+    )  # of tasks that nobody waits for, as at a signal
     import ray
 
     address = cluster_address(address)
     with ExitStack() as stack:
         if not ray.is_initialized():
+            private.keep_signal_handlers()
             if address is None:
                 # Two logical CPUs more than there are: readers and writers mostly wait, and models take none.
                 stack.enter_context(_local_ray(max(_cores() + 2, least_cpus), dashboard))

@@ -15,12 +15,13 @@ from typing import Any
 
 from diffuir_core.errors import UserError
 
+from ..stopping import SIGNALS
 from . import private
 
 PATIENCE = (30, 90)
 """Time that a Ray is given to start, seconds; the second where it missed the first, as on a busy machine."""
-SECONDS_BETWEEN_LOOKS = 0.005
-"""Interval at which it is looked whether Ray has started, and handlers are kept, seconds."""
+SECONDS_BETWEEN_LOOKS = 0.05
+"""Interval at which it is looked whether Ray has started, seconds."""
 SOCKET_BYTES = 103
 """Longest path of a socket, bytes: 107 on Linux, 103 on a Mac."""
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
@@ -75,6 +76,7 @@ def _start(arguments: Mapping[str, Any], patience: int, ended: threading.Event) 
     def start() -> None:
         try:
             with (
+                _signals_kept_from_children(),
                 private.ray_parameters(dashboard_agent_listen_port=0, include_log_monitor=False),
                 private.ray_on_the_loopback(),
                 private.ray_patience(patience),
@@ -91,15 +93,42 @@ def _start(arguments: Mapping[str, Any], patience: int, ended: threading.Event) 
     threading.Thread(target=start, daemon=True, name="diffuir-ray").start()
     while not outcome.done():
         ended.wait(SECONDS_BETWEEN_LOOKS)
-        _keep_handlers()
-    _keep_handlers()
     outcome.result()
 
 
-def _keep_handlers() -> None:
-    """Install Python's handler of SIGTERM again: Ray puts one before it that writes a trace of its own."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+@contextmanager
+def _signals_kept_from_children() -> Iterator[None]:
+    """Inside, what this thread starts leads process groups of its own, which no signal from a terminal reaches.
+
+    Such a signal is for this process, which ends them; or the system does, where this process is killed. With
+    Ray's processes gone, the connection to them would hold this process in native code for ten seconds, deaf to
+    signals, and then end it. And until it runs its own program, a child would run our handlers.
+    """
+    global _leads_group, _is_registered
+    if not _is_registered:
+        os.register_at_fork(after_in_child=_lead_group)
+        _is_registered = True
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    _leads_group = True
+    try:
+        yield
+    finally:
+        _leads_group = False
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_leads_group = _is_registered = False
+
+
+def _lead_group() -> None:
+    if not _leads_group:
+        return
+    os.setpgid(0, 0)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # forgets one that has come meanwhile
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

@@ -170,6 +170,15 @@ def test_reload_authentication(found: dict[str, Any]) -> None:
     )
 
 
+def test_keep_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That Ray obeys it is shown by `test_stopping.py`, which sends SIGTERM while Ray starts."""
+    from ray._private import ray_constants
+
+    monkeypatch.setattr(ray_constants, "RAY_DISABLE_FAILURE_SIGNAL_HANDLER", False)
+    private.keep_signal_handlers()
+    assert ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER is True
+
+
 def test_ray_on_the_loopback(found: dict[str, Any]) -> None:
     assert found["address inside"] == "127.0.0.1", "ENABLE_RAY_CLUSTER no longer decides Ray's address"
     assert found["variable inside"] == "0", "processes that Ray starts would not learn of the loopback"
