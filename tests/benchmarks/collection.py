@@ -114,8 +114,9 @@ def measure_job(values: dict[str, Any]) -> dict[str, Any]:
     """Measure a run of `diffuir_platform.restore` in this process."""
     from ray import cloudpickle
 
-    import diffuir_platform.restore.run as job
+    import diffuir_platform.restore.collection as job
     from diffuir_platform.restore import RestoreOptions, restore
+    from diffuir_platform.runtime import ray_session
 
     module = __import__(PassThrough.__module__)
     cloudpickle.register_pickle_by_value(module)
@@ -127,18 +128,19 @@ def measure_job(values: dict[str, Any]) -> dict[str, Any]:
 
     spent: list[float] = []
 
-    def entered(self: Any, row: Any, ledger: Any) -> None:
+    def entered(self: Any, row: Any, ledger: Any, entry: Any = None) -> None:
         arrivals.append(time.perf_counter())
         if len(arrivals) in (1, values["photos"]):
             spent.append(time.process_time())
-        count(self, row, ledger)
+        count(self, row, ledger, entry)
 
     job.Run._record_row = entered  # type: ignore[method-assign]
     memory.done = lambda: len(arrivals)
     memory.start()
     make = None if values["model"] else PassThrough
     options = RestoreOptions(**values["options"])
-    summary = restore(values["source"], target, options, restart=True, restorer=make)
+    with ray_session(data=True):  # otherwise the first photos are restored without Ray
+        summary = restore(values["source"], target, options, restart=True, restorer=make)
     memory.ended.set()
     # The rate is counted from the first result on; the start has a figure of its own.
     return {

@@ -22,8 +22,37 @@ from diffuir_platform.restore.summary import Summary
 
 POISON = (250, 1, 250)
 """Colour of a photo's first pixel that kills the process restoring it, as the system does when memory runs out."""
+POISONS: dict[str, tuple[int, int, int]] = {
+    "killed": POISON,
+    "exits": (250, 2, 250),
+    "crashes": (250, 3, 250),
+    "allocates": (250, 4, 250),
+    "hangs": (250, 5, 250),
+}
+"""What becomes of the process that restores a photo, and the colour of the photo's first pixel."""
+TIMEOUT = 10.0
+"""Time after which a photo is given up, seconds."""
+CHANGES = {"attempts": 2, "timeout": TIMEOUT}
+"""Options for photos of which some are poisoned."""
 SECONDS = 0.05
 """Time that a photo takes, seconds."""
+
+
+def take_poison(colour: tuple[int, ...]) -> None:
+    """End or hold up this process in the manner of `POISONS`, or do nothing for any other colour."""
+    if colour == POISONS["killed"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif colour == POISONS["exits"]:
+        os._exit(7)
+    elif colour == POISONS["crashes"]:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif colour == POISONS["allocates"]:
+        taken = []
+        while True:
+            taken.append(np.ones(2**23))
+    elif colour == POISONS["hangs"]:
+        while True:
+            pass
 
 
 class Cheap:
@@ -36,8 +65,7 @@ class Cheap:
     def restorations(self, images: Sequence[np.ndarray]) -> list[Restoration]:
         restored = []
         for image in images:
-            if tuple(image[0, 0]) == POISON:
-                os.kill(os.getpid(), signal.SIGKILL)
+            take_poison(tuple(image[0, 0]))
             time.sleep(SECONDS)
             noise = content_noise(image[:64, :64], 0)[0].permute(1, 2, 0).numpy()
             pixels = image.copy()
@@ -55,9 +83,9 @@ def run(
     changes: Mapping[str, Any] = {},
     **more: bool,
 ) -> Summary:
-    """Restore with `Cheap`, two attempts for each photo, `changes` of the options, and `more` for `restore`."""
+    """Restore with `Cheap`, `CHANGES` and `changes` of the options, and `more` for `restore`."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    options = RestoreOptions(**{"address": address, "models": models, "attempts": 2} | dict(changes))
+    options = RestoreOptions(**CHANGES | {"address": address, "models": models} | dict(changes))
     return restore(source, target, options, restorer=Cheap, **more)  # type: ignore[arg-type]
 
 

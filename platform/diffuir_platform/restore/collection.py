@@ -100,7 +100,7 @@ class Run:
                 ledger.note_present(self._result_files())
             began = now()
             listing = None if retry_failed else BackgroundListing(inputs)
-            with Progress(self._summary, listing, ledger.count("failed")) as progress:
+            with Progress(self._summary, listing, ledger.count("failed"), self._dispatch.at_work) as progress:
                 progress_file.follow(progress.counts)
                 items = (
                     self._failed_items(ledger) if listing is None else self._pending_items(ledger, listing)
@@ -122,7 +122,8 @@ class Run:
                 self._remove_leftovers()
             self._summary.ignored_kinds = self._inputs.ignored_kinds
             self._summary.finish()
-            write_report(self._own, self._inputs, ledger, self._summary, self._record, began)
+            statistics = self._dispatch.statistics
+            write_report(self._own, self._inputs, ledger, self._summary, self._record, began, statistics)
         return self._summary
 
     def _restore_items(

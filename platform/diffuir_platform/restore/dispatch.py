@@ -6,16 +6,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from ..inference import FetchedWeights
 from ..runtime import RayDidNotStart, cluster_address, cluster_resources, ray_session
 from .inputs import Item
 from .ledger import LedgerRow
-from .local import LocalRestorer, RestorerFactory
+from .local import LocalRestorer, RestorerFactory, prepared
 from .metrics import Metrics
 from .settings import RestoreOptions
 from .stages import FinishedPhoto
 from .worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
 
 
 def starts_here(options: RestoreOptions) -> bool:
@@ -54,6 +58,7 @@ class Dispatch:
         self._metrics: Metrics | None = None
         self.remarks: list[str] = []
         """Remarks on where the photos were restored, for a person."""
+        self._pipeline: Pipeline | None = None
 
     def check(self) -> None:
         """Raise `UserError` where the model can't be loaded; without a process here, Ray's will say so."""
@@ -87,21 +92,31 @@ class Dispatch:
         with ExitStack() as stack:
             address, device = cluster_address(self._options.address), self._options.device
             try:
-                resources = stack.enter_context(ray_session(address, device))
+                resources = stack.enter_context(ray_session(address, device, data=True))
             except RayDidNotStart as error:
                 self.remarks.append(f"{error}, so the photos were restored in one process without it")
                 local = self._restorer_here(stack.enter_context(WorkerProcess()))
                 yield from local.finished_photos(items, lambda: False)
                 return
-            from .models import ModelPool
             from .pipeline import Pipeline
 
             self._metrics = Metrics()
             room = (lambda: resources) if address is None else (lambda: cluster_resources(device))
-            options, make = self._options, self._make or self._options.restorer
-            with ModelPool(make, self._weights, room, options.models, options.gpu_share) as models:
-                yield from Pipeline(self._target, options, models).finished_photos(items)
+            prepare = prepared(
+                self._make, self._weights, self._options, self._target, threads=resources.model_threads
+            )
+            self._pipeline = Pipeline(prepare, room, is_local=address is None)
+            yield from self._pipeline.finished_photos(items)
             self._metrics.record()
+
+    @property
+    def statistics(self) -> str:
+        """Ray Data's statistics of a run that has ended; empty without Ray."""
+        return self._pipeline.statistics if self._pipeline is not None else ""
+
+    def at_work(self) -> str:
+        """What is at work in Ray, for a person; empty without it."""
+        return self._pipeline.at_work if self._pipeline is not None else ""
 
     def count(self, row: LedgerRow) -> None:
         """Count a finished photo for Prometheus, where Ray runs."""
@@ -110,5 +125,7 @@ class Dispatch:
 
     def _restorer_here(self, process: WorkerProcess) -> LocalRestorer:
         if self._here is None:
-            self._here = LocalRestorer(process, self._make, self._weights, self._options, self._target)
+            self._here = LocalRestorer(
+                process, prepared(self._make, self._weights, self._options, self._target)
+            )
         return self._here

@@ -1,7 +1,8 @@
-"""Photos restored one by one in a process beside the command's own, without Ray.
+"""Photos restored one by one in a process beside this one.
 
-Its start takes a quarter of Ray's, and a photo that crashes a decoder or the model ends that process alone: the
-photo is tried again in a new one, and given up after as many crashes as `attempts`.
+A photo that crashes a decoder or the model, takes all memory, or hangs, ends that process alone: the photo is
+tried again in a new one, and given up after as many deaths as `attempts`. A command begins so, without Ray, whose
+start takes four times as long; and a batch that has killed its process goes on so.
 """
 
 from __future__ import annotations
@@ -31,63 +32,71 @@ RestorerFactory = Callable[[Path | None], RestoresPixels]
 """Makes a restorer from a weights file; None for the shipped weights."""
 
 
-class LocalRestorer:
-    """One model in a `WorkerProcess`, which is replaced when it dies.
+def prepared(
+    make: RestorerFactory | None, weights: FetchedWeights, options: RestoreOptions, target: str, **more: Any
+) -> messages.Prepare:
+    """The first message for a process that restores the photos of a collection; more: further fields of it.
 
-    process: a running process. make: makes the restorer; None for the one that `options` describe. target: URI of
-    the folder of the results. report: as for `WorkerProcess.ask`, for a photo that is restored by itself; None for
-    those of a collection, which has a ledger.
+    make: makes the restorer; None for the one that `options` describe. target: URI of the folder of the results.
+    """
+    fields = {"is_collection": True} | more
+    return messages.Prepare(
+        make=_pickled(make, options), weights=weights, options=options, target=target, **fields
+    )
+
+
+class LocalRestorer:
+    """One model in a `WorkerProcess`, which is replaced when it dies; photos are restored one by one.
+
+    process: a running process. report: as for `WorkerProcess.ask`.
     """
 
     def __init__(
         self,
         process: WorkerProcess,
-        make: RestorerFactory | None,
-        weights: FetchedWeights,
-        options: RestoreOptions,
-        target: str,
-        report: Callable[[messages.Passes | None], None] | None = None,
+        prepare: messages.Prepare,
+        report: Callable[[messages.Passes | None], None] = lambda _: None,
     ) -> None:
         self._process = process
-        self._prepare = messages.Prepare(
-            make=_pickled(make, options),
-            weights=weights,
-            options=options,
-            target=target,
-            is_collection=report is None,
-        )
-        self._report = report or (lambda _: None)
-        self._attempts = options.attempts
+        self._prepare = prepare
+        self._report = report
+        self._attempts, self._timeout = prepare.options.attempts, prepare.options.timeout
         self._is_prepared = False
         self._seconds = 0.0
         self._photos = 0
 
     def load(self) -> messages.Loaded:
         """Load the model if it is not loaded; raises `UserError` where it can't be."""
+        cause = ""
         for _ in range(MAX_FAILED_STARTS):
             try:
                 loaded: messages.Loaded = self._ask(messages.LoadModel())
-            except Died:
+            except Died as died:
+                cause = str(died)
                 continue
             return loaded
         raise UserError(
-            f"the process that was to load the model died {MAX_FAILED_STARTS} times: "
+            f"the process that was to load the model died {MAX_FAILED_STARTS} times ({cause}): "
             "free some memory, or see the system's log"
         )
 
-    def restored(self, item: Item) -> FinishedPhoto:
-        """Read, restore and write one photo; raises `UserError` where the model can't be loaded."""
-        for attempt in range(1, self._attempts + 1):
+    def restored(self, item: Item, deaths: int = 0, cause: str = "") -> FinishedPhoto:
+        """Read, restore and write one photo; raises `UserError` where the model can't be loaded.
+
+        deaths: processes that have died already while they had this photo alone, the last one of `cause`.
+        """
+        for attempt in range(deaths + 1, self._attempts + 1):
             try:
-                photo: Photo = self._ask(item)
-            except Died:
+                (photo,) = self._ask(messages.Restore((item,)))
+            except Died as died:
+                cause = str(died)
                 if attempt < self._attempts:
                     self.load()  # so that it is not the model that the photo is given up for
                 continue
             self._seconds += photo.seconds_read + photo.seconds_restore + photo.seconds_write
             self._photos += 1
             return FinishedPhoto(photo, attempt)
-        reason = f"the process that was to restore it died {self._attempts} times (killed or crashed)"
+        reason = f"the process that was to restore it died {self._attempts} times ({cause})"
         return FinishedPhoto(Photo(item=item, reason=reason), self._attempts)
 
     def _ask(self, request: object) -> Any:
@@ -96,7 +105,7 @@ class LocalRestorer:
             if not self._is_prepared:
                 self._process.send(self._prepare)
                 self._is_prepared = True
-            answer = self._process.ask(request, self._report)
+            answer = self._process.ask(request, self._report, self._timeout)
         except Died:
             self._process.start_anew()
             self._is_prepared = False

@@ -1,12 +1,14 @@
-"""Messages between a command and the process in which it restores photos one by one."""
+"""Messages between a process that restores photos and the one that has started it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..inference import FetchedWeights
+    from .inputs import Item
     from .settings import RestoreOptions
 
 
@@ -21,12 +23,24 @@ class Prepare:
     target: str
     """URI of the folder of the results."""
     is_collection: bool
-    """Whether the results belong to a ledger; otherwise what is under way is told by `Passes`."""
+    """Whether the results belong to a ledger."""
+    threads: int | None = None
+    """Threads for the model's arithmetic; None for torch's own choice."""
+    calls: int = 1
+    """Requests that are worked on at the same time: while the photos of one are restored, those of another are
+    read or written."""
 
 
 @dataclass(frozen=True)
 class LoadModel:
     """A request to load the model now, and not for the first photo; answered by `Loaded` or `Refused`."""
+
+
+@dataclass(frozen=True)
+class Restore:
+    """A request to read, restore and write photos; answered by a `Photo` for each, in order, or by `Refused`."""
+
+    items: tuple[Item, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +59,23 @@ class Refused:
     reason: str
 
 
+class Stage(Enum):
+    """A report before the answer: what begins now."""
+
+    READS = "reads"
+    WAITS = "waits"
+    """For the model, which works on other photos."""
+    LOADS = "loads"
+    """Loads the model."""
+    RESTORES = "restores"
+    WRITES = "writes"
+
+
 @dataclass(frozen=True)
 class Passes:
-    """A report before the answer: passes of the network done, of those that the photo needs.
+    """A report before the answer: passes of the network done, of those that a photo or a batch needs.
 
-    0 of 0: the photo is read, and the model is being loaded.
+    0 of 0: the photo is read, and the model is not loaded yet.
     """
 
     done: int

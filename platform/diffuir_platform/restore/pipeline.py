@@ -1,34 +1,39 @@
-"""Photos through Ray: tasks that read, actors that hold a model each, and tasks that write, all at the same time.
+"""Photos through Ray Data: one execution for each run, of a source, a pool of actors, and rows for the ledger.
 
-Photos travel in batches of about one second of work. The driver keeps a bounded number of batches in flight, so
-that neither its memory nor a worker's grows with the number of photos. Pixels pass between the stages inside Ray's
-object store and never through the driver.
+The driver sends batches of about one second of work to the source (`source.py`) while it lists. An actor
+(`models.py`) restores each of them, from the bytes of the files to those of the results, so that pixels stay in
+one process. What comes back is small: what has become of each photo. Ray Data starts and ends the actors, spreads
+the batches over them, asks the cluster for more nodes, and shows all that on its page of the dashboard.
 
-Why Ray's tasks and actors, and not Ray Data: its source must be known before it starts, while a listing of ten
-million keys is not; a batch that kills its process ends a Ray Data job, or is retried for ever; and after the
-death of a node with no CPUs to spare elsewhere it waited for ever. Here a lost batch comes back to the driver,
-which retries it in smaller batches, then each photo in isolation, and at last gives up on the one photo that kills
-its process.
+A photo that kills its process, hangs or takes all memory is dealt with in the actor. Where an actor dies with its
+node, Ray Data sends its batches again once it can start another one, which without room is never: so the driver
+sends a batch again that has given no sign for long. Its results are the same, and the first of them counts.
 """
 
 from __future__ import annotations
 
+import pickle
+import queue
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
 import ray
+from ray.data import ActorPoolStrategy
 
 from diffuir_core.errors import UserError
 
-from . import packed
+from ..runtime import Resources, private
+from ..text import counted
 from .inputs import Item
-from .models import ModelHandle, ModelPool
-from .settings import RestoreOptions
-from .stages import CONTINUES, FinishedPhoto, Photo
+from .messages import Prepare, Refused
+from .models import OVERLAPPING, TAKING_TURNS, ModelProcess, Shape
+from .source import BatchSource
+from .stages import CONTINUES, FinishedPhoto
 
 BATCH_SECONDS = 1.0
 """Work in one batch, in all stages together, seconds; also what a model takes at a time."""
@@ -36,66 +41,98 @@ MAX_BATCH_PHOTOS = 256
 """Most photos in one batch."""
 MAX_BATCH_BYTES = 8 * 2**20
 """Most bytes of encoded photos in one batch, unless a single photo has more."""
-RETRY_PIECES = 8
-"""Smaller batches that a lost batch is split into for its retry."""
-MAX_LOSSES = 20
-"""Lost batches after which a photo is given up, even where a node died each time, which is not its fault."""
-CPUS_PER_TASK = 0.97
-"""CPUs that a reading or writing task asks Ray for. Just under one, so that beside a model, which asks for
-slightly more than half of a node, still run as many tasks as there are CPUs left."""
+AHEAD = 2
+"""Batches sent for each one that the actors work on, so that none of them waits for its next."""
 POLL_SECONDS = 0.5
-"""Longest wait for a finished batch before the driver looks at the models and the listing again, seconds."""
+"""Longest wait for a finished batch before the driver looks at the listing again, seconds."""
+SECONDS_BETWEEN_LOOKS = 5.0
+"""Time between two looks at what the cluster has room for, seconds."""
+SECONDS_OF_SILENCE = 30.0
+"""Time without a sign after which a batch may be lost, seconds: the node of its actor has died."""
+SECONDS_TO_END = 5.0
+"""Longest wait for the end of the execution once all photos are finished, seconds."""
+LEAST_CPUS = 0.001
+"""CPUs that an actor asks for where its threads alone limit what it uses."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
-    """Photos that go through the stages together."""
+    """Photos that were sent and have not come back."""
 
-    items: tuple[Item, ...]
-    isolated: bool = False
-    """Whether no other photo is in its processes, so that if one dies, this photo is the cause."""
-    deaths: int = 0
-    """Processes that died while it was isolated in them."""
-    losses: int = 0
-    """Times that it did not come back, for whatever reason."""
+    items: Sequence[Item]
+    heard: float
+    """Time at which it was sent, or gave a sign."""
+    results: int
+    """Batches that had come back by then."""
+    times: int = 1
+    """Times that it was sent."""
 
 
 class Pipeline:
-    """Restores items into the folder `target`, a URI."""
+    """Restores items through the Ray that runs.
 
-    def __init__(self, target: str, options: RestoreOptions, models: ModelPool) -> None:
-        self._target = target
-        self._options = options
-        self._models = models
-        self._seconds_per_photo = BATCH_SECONDS
-        self._retries: deque[Batch] = deque()
-        self._in_flight: dict[Any, tuple[int, Batch, ModelHandle]] = {}
+    prepare: model and settings. room: resources that models may have at this moment. is_local: whether it is a Ray
+    of our own on this machine.
+    """
+
+    def __init__(self, prepare: Prepare, room: Callable[[], Resources], is_local: bool) -> None:
+        self._options = prepare.options
+        self._room = room
+        self._next_look = 0.0
         self._numbers = count()
-        # A crash must come back at once to the driver, which knows better than Ray how to retry.
-        once = {"max_retries": 0, "num_cpus": CPUS_PER_TASK}
-        self._read = ray.remote(packed.read).options(**once, scheduling_strategy="SPREAD")
-        self._write = ray.remote(packed.write).options(**once)
+        self._outstanding: dict[int, Batch] = {}
+        self._results = 0
+        self._seconds_per_photo = BATCH_SECONDS
+        resources = room()
+        self._shape = TAKING_TURNS if is_local and not resources.model_gpus else OVERLAPPING
+        self._models = self._models_in(resources)
+        self._execution = Execution(prepare, resources, self._shape, self._pool(is_local))
+
+    def _models_in(self, resources: Resources) -> int:
+        share = self._options.gpu_share if resources.model_gpus else 1.0
+        return max(1, self._options.models or int(resources.models / share))
+
+    def _pool(self, is_local: bool) -> ActorPoolStrategy:
+        sizes = (
+            {"size": self._models}
+            if is_local
+            else {"min_size": 1, "max_size": self._options.models, "initial_size": self._models}
+        )
+        return ActorPoolStrategy(
+            **sizes,
+            max_concurrent_calls_per_actor=self._shape.batches,
+            max_tasks_in_flight_per_actor=AHEAD * self._shape.batches,
+            enable_true_multi_threading=True,
+        )
 
     def finished_photos(self, items: Iterator[Item | None]) -> Iterator[FinishedPhoto]:
         """Yield a finished photo for each of `items`, in the order in which they finish.
 
-        items: None where the next item is not known yet, so that a slow listing does not hold up what is in
-        flight. Raises `UserError` where the model can't be loaded, or where the store as a whole does not answer.
+        items: None where the next item is not known yet, so that a slow listing does not hold up what is under
+        way. Raises `UserError` where the model can't be loaded, or where the store as a whole does not answer.
         """
         waiting: deque[Item] = deque()
         ended = False
-        while not (ended and not waiting and not self._retries and not self._in_flight):
-            self._models.maintain()
-            ended = ended or self._fill(waiting, items)
-            while (batch := self._next_batch(waiting, ended)) is not None:
-                model = self._models.choose(batch.isolated)
-                if model is None:
-                    self._retries.appendleft(batch)
-                    break
-                self._send(batch, model)
-            if ended and not waiting and not self._retries:
-                self._models.stop_idle()
-            yield from self._collect()
+        with self._execution:
+            while not (ended and not waiting and not self._outstanding):
+                ended = ended or self._fill(waiting, items)
+                while len(self._outstanding) < self._most_outstanding():
+                    if not (batch := self._next_batch(waiting, ended)):
+                        break
+                    self._send(next(self._numbers), batch)
+                for number, finished in self._execution.rows(POLL_SECONDS):
+                    yield from self._finished(number, finished)
+                self._send_lost_again(is_all_sent=ended and not waiting)
+
+    @property
+    def statistics(self) -> str:
+        """The statistics of Ray Data, once the execution has ended."""
+        return self._execution.statistics
+
+    @property
+    def at_work(self) -> str:
+        """What is at work, for a person."""
+        return counted(self._execution.models, "model")
 
     def _fill(self, waiting: deque[Item], items: Iterator[Item | None]) -> bool:
         """Take items until there are enough for the next batches; return whether there are no more."""
@@ -108,104 +145,134 @@ class Pipeline:
             waiting.append(item)  # type: ignore[arg-type]
         return False
 
-    def _next_batch(self, waiting: deque[Item], ended: bool) -> Batch | None:
-        """Return the batch to send next; None where nothing is waiting."""
-        if self._retries:
-            return self._retries.popleft()
+    def _most_outstanding(self) -> int:
+        if time.monotonic() > self._next_look:
+            self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
+            self._models = self._models_in(self._room())
+        return 2 * AHEAD * self._shape.batches * self._models
+
+    def _next_batch(self, waiting: deque[Item], ended: bool) -> list[Item]:
+        """Return the items to send next; none where nothing is waiting."""
         size = min(MAX_BATCH_PHOTOS, self._options.batch_size or MAX_BATCH_PHOTOS)
         size = max(1, min(size, int(BATCH_SECONDS / self._seconds_per_photo)))
         if ended:  # the last photos are shared out evenly among the models
-            size = max(1, min(size, len(waiting) // max(len(self._models), 1)))
+            size = max(1, min(size, len(waiting) // (self._models * self._shape.batches)))
         items: list[Item] = []
         total = 0
         while waiting and len(items) < size:
-            total += (
-                waiting[0].size or 0
-            )  # sizes of a list are unknown; what is too much is postponed by `read`
+            total += waiting[0].size or 0  # sizes of a list are unknown
             if items and total > MAX_BATCH_BYTES:
                 break
             items.append(waiting.popleft())
-        return Batch(tuple(items)) if items else None
+        return items
 
-    def _send(self, batch: Batch, model: ModelHandle) -> None:
-        options = self._options
-        photos = self._read.remote(batch.items, options.exif, options.truncated, options.max_pixels)
-        restored = model.actor.restore.remote(photos)
-        number = next(self._numbers)
-        model.batches.add(number)
-        model.isolated = batch.isolated
-        written = self._write.remote(restored, self._target, options.quality, options.overwrite)
-        self._in_flight[written] = (number, batch, model)
+    def _send(self, number: int, items: Sequence[Item]) -> None:
+        self._execution.send(number, items)
+        self._outstanding[number] = Batch(items, time.monotonic(), self._results)
 
-    def _collect(self) -> Iterator[FinishedPhoto]:
-        """Wait at most POLL_SECONDS for a batch to come back, and yield the photos of those that have."""
-        if not self._in_flight:
-            time.sleep(POLL_SECONDS / 10)
+    def _finished(self, number: int, finished: bytes) -> Iterator[FinishedPhoto]:
+        """Take a row: yield the photos of a batch that has come back, or note a sign."""
+        batch = self._outstanding.get(number)
+        if batch is None:  # it was sent again, and has come back already
             return
-        ray.wait(list(self._in_flight), timeout=POLL_SECONDS)
-        done, _ = ray.wait(list(self._in_flight), num_returns=len(self._in_flight), timeout=0)
-        for reference in done:
-            number, batch, model = self._in_flight.pop(reference)
-            model.batches.discard(number)
-            model.isolated = False
-            try:
-                photos = ray.get(reference)
-            except ray.exceptions.RayError as error:
-                yield from self._handle_loss(batch, model, error)
-                continue
-            self._update_seconds_per_photo(photos)
-            for photo in photos:
-                if photo.unreachable:
-                    raise UserError(f"{photo.reason}; {CONTINUES}")
-                if photo.postponed:
-                    self._retries.append(Batch((photo.item,)))
-                else:
-                    yield FinishedPhoto(photo, 1 + batch.losses)
-
-    def _update_seconds_per_photo(self, photos: Sequence[Photo]) -> None:
-        """Move the running mean of the time of one photo towards that of a finished batch."""
+        batch.heard, batch.results = time.monotonic(), self._results
+        if not finished:
+            return
+        del self._outstanding[number]
+        self._results += 1
+        answer: list[FinishedPhoto] | Refused = pickle.loads(finished)
+        if isinstance(answer, Refused):
+            raise UserError(answer.reason)
+        photos = [finished.photo for finished in answer]
         seconds = sum(p.seconds_read + p.seconds_restore + p.seconds_write for p in photos) / len(photos)
         self._seconds_per_photo += 0.3 * (seconds - self._seconds_per_photo)
+        for finished_photo in answer:
+            if finished_photo.photo.unreachable:
+                raise UserError(f"{finished_photo.photo.reason}; {CONTINUES}")
+            yield FinishedPhoto(finished_photo.photo, max(batch.times, finished_photo.attempt))
 
-    def _handle_loss(self, batch: Batch, model: ModelHandle, error: Exception) -> Iterator[FinishedPhoto]:
-        """Queue the retry of a batch whose process died, or yield its photo as failed after the last retry."""
-        if isinstance(error, ray.exceptions.RayTaskError) and not isinstance(
-            error.cause, ray.exceptions.RayError
-        ):
-            raise error  # a bug of this program
-        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-        if isinstance(cause, ray.exceptions.ActorDiedError | ray.exceptions.ActorUnavailableError):
-            self._models.discard(model)
-        batch = replace(batch, losses=batch.losses + 1)
-        if batch.isolated and not is_node_failure(cause):
-            batch = replace(batch, deaths=batch.deaths + 1)
-        if batch.deaths >= self._options.attempts or batch.losses >= MAX_LOSSES:
-            reason = (
-                f"the process that was to restore it died {batch.deaths or batch.losses} times "
-                f"({cause_of_death(cause)})"
-            )
-            yield FinishedPhoto(Photo(item=batch.items[0], reason=reason), batch.losses)
-        elif len(batch.items) == 1:
-            self._retries.append(replace(batch, isolated=True))
-        else:
-            size = -(-len(batch.items) // RETRY_PIECES)
-            starts = range(0, len(batch.items), size)
-            self._retries.extend(replace(batch, items=batch.items[i : i + size]) for i in starts)
+    def _send_lost_again(self, is_all_sent: bool) -> None:
+        """Send the batches again that others have overtaken and that have been silent for long, longer each time.
+
+        Others have overtaken a batch if as many have come back since as there may be before it, or if some have
+        and nothing else is left to send.
+        """
+        now = time.monotonic()
+        overtaken = 1 if is_all_sent else self._most_outstanding()
+        for number, batch in self._outstanding.items():
+            silent = now - batch.heard > batch.times * SECONDS_OF_SILENCE
+            if silent and self._results - batch.results >= overtaken:
+                self._execution.send(number, batch.items)
+                batch.heard, batch.results, batch.times = now, self._results, batch.times + 1
 
 
-def is_node_failure(error: BaseException | None) -> bool:
-    """Whether a process died because its node did, or data is lost because the node that held it died."""
-    failures = (
-        ray.exceptions.NodeDiedError,
-        ray.exceptions.ObjectLostError,
-        ray.exceptions.ActorUnavailableError,
-    )
-    # For an actor that died with its node, only the text of Ray's error says so.
-    return isinstance(error, failures) or "its node has died" in str(error)
+class Execution:
+    """One execution of Ray Data, in which batches go in and rows come out; a context manager."""
 
+    def __init__(self, prepare: Prepare, resources: Resources, shape: Shape, pool: ActorPoolStrategy) -> None:
+        self._source = BatchSource()
+        self._prepare = ray.put(prepare)  # kept while the actors may be started again
+        data = ray.data.read_datasource(
+            self._source,
+            override_num_blocks=1,
+            num_cpus=0,
+            label_selector={"ray.io/node-id": self._source.node},
+        )
+        share = prepare.options.gpu_share
+        # Other resources than those of the source keep the two from being one operator.
+        self._data = data.map_batches(
+            ModelProcess,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_constructor_args=(self._prepare, shape),
+            compute=pool,
+            num_cpus=resources.model_cpus or LEAST_CPUS,
+            num_gpus=resources.model_gpus * share,
+        )
+        self._data.context.target_max_block_size = 1  # each row is passed on when it is there
+        self._rows: queue.SimpleQueue[tuple[int, bytes] | BaseException | None] = queue.SimpleQueue()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="diffuir-execution")
+        self.statistics = ""
 
-def cause_of_death(error: BaseException | None) -> str:
-    """Cause of a process's death, for a person."""
-    if isinstance(error, ray.exceptions.OutOfMemoryError) or "low on memory" in str(error):
-        return "memory ran out"
-    return "killed or crashed"
+    @property
+    def models(self) -> int:
+        """Actors of the pool that have started."""
+        return private.running_actors(self._data)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        with ExitStack() as stack:
+            stack.callback(private.stop_execution, self._data)
+            self._source.end()
+            self._thread.join(SECONDS_TO_END)
+
+    def send(self, number: int, items: Sequence[Item]) -> None:
+        """Send a batch."""
+        self._source.send(number, items)
+
+    def rows(self, seconds: float) -> Iterator[tuple[int, bytes]]:
+        """Yield the rows that are there, the first after at most `seconds`; raises what ended the execution."""
+        try:
+            row = self._rows.get(timeout=seconds)
+            while True:
+                if isinstance(row, BaseException):
+                    raise row
+                assert row is not None, "the execution has ended before its source"
+                yield row
+                row = self._rows.get(block=False)
+        except queue.Empty:
+            return
+
+    def _run(self) -> None:
+        try:
+            for table in self._data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for row in table.to_pylist():
+                    self._rows.put((row["number"], row["finished"]))
+            self.statistics = self._data.stats()
+            self._rows.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again in the driver
+            self._rows.put(error)

@@ -70,10 +70,18 @@ class Counts:
 class Progress:
     """Shows a summary on stderr as it grows; a context manager.
 
-    listing: the listing of the run's inputs; None for a run that tries `to_retry` failed ones again.
+    listing: the listing of the run's inputs; None for a run that tries `to_retry` failed ones again. at_work:
+    returns what is at work; empty for nothing to be said.
     """
 
-    def __init__(self, summary: Summary, listing: Listing | None, to_retry: int = 0) -> None:
+    def __init__(
+        self,
+        summary: Summary,
+        listing: Listing | None,
+        to_retry: int = 0,
+        at_work: Callable[[], str] = str,
+    ) -> None:
+        self._at_work = at_work
         self._summary = summary
         self._to_retry = to_retry
         self._listing = listing
@@ -131,6 +139,7 @@ class Progress:
         if now < self._next:
             return
         is_all = self._listing is None or self._listing.ended
+        at_work = f", {words}" if (words := self._at_work()) else ""
         total = max(0 if self._listing is None else self._listing.count, self._summary.finished)
         if self._bar is not None:
             self._next = now + SECONDS_BETWEEN_BARS
@@ -141,7 +150,7 @@ class Progress:
                 of=f"of {total:,}" + ("" if is_all else "+"),
                 failed=f"{self._summary.failures:,} failed",
                 skipped=f"{self._summary.skipped:,} skipped",
-                rate=f"{rate:.2f} images/s, {pixel_rate / 1e6:.2f} Mpx/s",
+                rate=f"{rate:.2f} images/s, {pixel_rate / 1e6:.2f} Mpx/s{at_work}",
             )
         elif not self._next:
             self._next = now + SECONDS_BETWEEN_LINES
@@ -151,7 +160,7 @@ class Progress:
             print(
                 f"{self._summary.finished:,} of {total:,}{'' if is_all else '+'} photos, "
                 f"{self._summary.failures:,} failed, {self._summary.skipped:,} skipped, "
-                f"{rate:.2f} images/s, {pixel_rate / 1e6:.2f} Mpx/s{left}",
+                f"{rate:.2f} images/s, {pixel_rate / 1e6:.2f} Mpx/s{at_work}{left}",
                 file=sys.stderr,
                 flush=True,
             )

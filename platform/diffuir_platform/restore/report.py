@@ -36,15 +36,26 @@ TEMPLATE = Path(__file__).parent / "report.html.jinja"
 
 
 def write_report(
-    folder: str, inputs: Inputs, ledger: Ledger, summary: Summary, record: Record, began: int
+    folder: str,
+    inputs: Inputs,
+    ledger: Ledger,
+    summary: Summary,
+    record: Record,
+    began: int,
+    statistics: str,
 ) -> None:
-    """Write both files into `folder`; began: start of the run, as `ledger.now` returned it."""
-    figures = report(inputs, ledger, summary, record, began)
+    """Write both files into `folder`.
+
+    began: start of the run, as `ledger.now` returned it. statistics: those of Ray Data; empty without it.
+    """
+    figures = report(inputs, ledger, summary, record, began, statistics)
     storage.write_bytes(storage.join(folder, REPORT_FILE), json.dumps(figures, indent=1).encode())
     storage.write_bytes(storage.join(folder, HTML_FILE), page(figures, gallery(inputs, ledger)).encode())
 
 
-def report(inputs: Inputs, ledger: Ledger, summary: Summary, record: Record, began: int) -> dict[str, Any]:
+def report(
+    inputs: Inputs, ledger: Ledger, summary: Summary, record: Record, began: int, statistics: str = ""
+) -> dict[str, Any]:
     """Return the figures of this run, and of the whole output with the results of earlier runs."""
     bins = ledger.throughput(began, BINS)
     return {
@@ -71,6 +82,7 @@ def report(inputs: Inputs, ledger: Ledger, summary: Summary, record: Record, beg
             "failed": ledger.count("failed"),
             **{name: round(value, 3) for name, value in ledger.totals().items()},
         },
+        "ray_data": statistics,
         "slowest": [_row_figures(row) for row in ledger.slowest(SLOWEST)],
         "failed": [_row_figures(row) for row in ledger.failures(FAILED)],
     }

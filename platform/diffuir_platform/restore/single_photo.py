@@ -9,7 +9,7 @@ from diffuir_core.errors import UserError
 from .. import storage
 from ..inference import fetch_weights
 from .inputs import Item, check_output, is_same_place
-from .local import LocalRestorer, RestorerFactory
+from .local import LocalRestorer, RestorerFactory, prepared
 from .names import result_format, result_name
 from .photo_progress import PhotoProgress
 from .progress import ProgressFile, single_photo_counts
@@ -56,7 +56,8 @@ def restore_one(
     progress_file.follow(lambda: single_photo_counts(summary))
     with begun_process() as process, PhotoProgress(item.key) as progress:
         weights = fetch_weights(options.weights, check=False)  # its process checks them
-        local = LocalRestorer(process, make, weights, options, folder, progress.update)
+        prepare = prepared(make, weights, options, folder, is_collection=False)
+        local = LocalRestorer(process, prepare, progress.update)
         photo = local.restored(item).photo
     if photo.unreachable:
         raise UserError(str(photo.reason))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -34,7 +36,9 @@ from .inputs import Item, is_same_place
 from .writing import REMEDY, RETRIED, write_result
 
 BATCH_PIXELS = 2**24
-"""Decoded pixels after which a batch takes no more photos: 48 MiB, plus the size of the last photo."""
+"""Decoded pixels after which `read` takes no more photos: 48 MiB, plus the size of the last photo."""
+REQUESTS = 8
+"""Photos that are read from or written to a remote store at the same time."""
 
 CONTINUES = "what is written stays, and the same command continues from there"
 """End of the sentence of a run that a store has stopped."""
@@ -48,8 +52,6 @@ class Photo:
     image: Image | None = None
     reason: str | None = None
     """Why it failed, one sentence."""
-    postponed: bool = False
-    """Whether its batch had enough pixels without it, so that it goes into another."""
     unreachable: bool = False
     """Whether the store as a whole did not answer, which is not the photo's fault; the reason says more."""
     notes: str = ""
@@ -75,18 +77,19 @@ class FinishedPhoto:
 
 
 def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool, max_pixels: int) -> list[Photo]:
-    """Read and decode the photos of a batch; each returned photo has its image, or the reason why it has none."""
-    photos = [Photo(item=item) for item in items]
+    """Read and decode the first of `items`, at least one, until they have BATCH_PIXELS together.
+
+    Each returned photo has its image, or the reason why it has none.
+    """
     limits = Limits.for_pixels(max_pixels)
+    photos: list[Photo] = []
     pixels = 0
-    for photo in photos:
-        if pixels >= BATCH_PIXELS:
-            photo.postponed = True
-            continue
+    for item, get in zip(items, _fetched(items, limits), strict=False):
+        photo = Photo(item=item)
+        photos.append(photo)
         began = time.perf_counter()
         try:
-            data = retry(partial(read_input, photo.item, limits), RETRIED)
-            photo.image = decode(data, limits, exif=exif, truncated=truncated)
+            photo.image = decode(get(), limits, exif=exif, truncated=truncated)
             photo.height, photo.width = photo.image.pixels.shape[:2]
             photo.format = photo.image.format
             check_fits(photo.image, format_to_write(photo.format, photo.item.format))
@@ -96,7 +99,28 @@ def read(items: Sequence[Item], exif: ExifPolicy, truncated: bool, max_pixels: i
         except (UserError, ValueError) as error:  # ValueError: a name that no file can have
             photo.image, photo.reason = None, str(error)
         photo.seconds_read = time.perf_counter() - began
+        if pixels >= BATCH_PIXELS:
+            break
     return photos
+
+
+def _fetched(items: Sequence[Item], limits: Limits) -> Iterator[Callable[[], bytes]]:
+    """Yield for each item a function that returns its bytes, or raises; remote ones are read some ahead."""
+
+    def fetch(item: Item) -> bytes:
+        return retry(partial(read_input, item, limits), RETRIED)
+
+    if len(items) == 1 or not storage.is_remote(items[0].source):
+        yield from (partial(fetch, item) for item in items)
+        return
+    with ThreadPoolExecutor(REQUESTS) as readers:
+        ahead: deque[Future[bytes]] = deque()
+        for item in items:
+            ahead.append(readers.submit(fetch, item))
+            if len(ahead) == REQUESTS:
+                yield ahead.popleft().result
+        while ahead:
+            yield ahead.popleft().result
 
 
 def restore(photos: list[Photo], restorer: RestoresPixels) -> list[Photo]:
@@ -135,7 +159,8 @@ def write(
         return photos
     share = (time.perf_counter() - began) / max(len(encoded), 1)
     noted = cache(lambda: retry(partial(journal.noted, folder), RETRIED))
-    for photo, data in encoded:
+
+    def write_one(photo: Photo, data: bytes) -> None:
         began = time.perf_counter()
         uri = f"{folder}/{photo.item.target}"
         photo.journal = entry
@@ -149,6 +174,13 @@ def write(
         except (UserError, ValueError) as error:  # ValueError: a name that no file can have
             _fail_to_write(photo, error)
         photo.seconds_write += share + time.perf_counter() - began
+
+    if len(encoded) > 1 and storage.is_remote(folder):
+        with ThreadPoolExecutor(REQUESTS) as writers:
+            list(writers.map(write_one, *zip(*encoded, strict=True)))
+    else:
+        for photo, data in encoded:
+            write_one(photo, data)
     return photos
 
 

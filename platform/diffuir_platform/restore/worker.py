@@ -1,35 +1,49 @@
-"""The process in which a command restores photos one by one, as seen from inside it.
+"""A process that restores photos, as seen from inside it.
 
-A decoder or a model that crashes takes this process with it and not the command, which starts another.
+A decoder or a model that crashes takes this process with it and not the one that has started it, which starts
+another. Pixels never leave this process: it reads, decodes, restores, encodes and writes.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import queue
 import signal
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from diffuir_core.errors import UserError
 
-from .messages import Failed, Loaded, LoadModel, Passes, Prepare, Refused
+from .messages import Failed, Loaded, LoadModel, Passes, Prepare, Refused, Restore, Stage
 from .worker_process import SECONDS_TO_STOP
 
 if TYPE_CHECKING:
     from ..inference import RestoresPixels
-    from .inputs import Item
     from .stages import Photo
 
+ResultT = TypeVar("ResultT")
+Tell = Callable[[Passes | Stage], None]
+"""Sends a report on the request that is worked on."""
+SECONDS_BETWEEN_REPORTS = 1.0
+"""Shortest interval between two reports of passes that nobody sees, seconds."""
 
-def main(descriptor: int) -> NoReturn:
-    """Answer requests, which are `LoadModel` and items, over a socket until its other end is closed."""
+
+def main(descriptor: int, turn: int | None = None) -> NoReturn:
+    """Answer requests, which are `LoadModel` and `Restore`, over a socket until its other end is closed.
+
+    turn: file whose lock is held while the model works.
+    """
     signal.signal(signal.SIGTERM, _exit)
     connection = Connection(descriptor)
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -38,18 +52,7 @@ def main(descriptor: int) -> NoReturn:
     importing = threading.Thread(target=import_module, args=("diffuir_core.restorer",), daemon=True)
     importing.start()
     try:
-        worker = _Worker(pickle.loads(requests.get()), connection, importing)
-        while True:
-            request = pickle.loads(requests.get())
-            if isinstance(request, Prepare):
-                worker = _Worker(request, connection, importing)
-                continue
-            answer: object
-            try:
-                answer = worker.load() if isinstance(request, LoadModel) else worker.restored(request)
-            except Exception:  # noqa: BLE001 - raised again in the command
-                answer = Failed(traceback.format_exc())
-            connection.send(answer)
+        _Server(connection, requests, importing, turn).run()
     except (OSError, SystemExit):
         pass  # the command has ended, or wants this process to
     except BaseException:
@@ -77,58 +80,127 @@ def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(0)  # raised in the main thread, so that files which are being written are removed
 
 
+class _Server:
+    """Answers requests, as many at the same time as `Prepare` says."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        requests: queue.SimpleQueue[bytes],
+        importing: threading.Thread,
+        turn: int | None,
+    ) -> None:
+        self._connection, self._requests, self._importing, self._turn = connection, requests, importing, turn
+        self._sending = threading.Lock()
+        self._worker: _Worker | None = None
+        self._calls = 1
+
+    def run(self) -> None:
+        """Answer until the process is to end, which is raised."""
+        while True:
+            number, request = pickle.loads(self._requests.get())
+            if isinstance(request, Prepare):
+                self._worker = _Worker(request, self._importing, self._turn)
+                for _ in range(self._calls, request.calls):
+                    threading.Thread(target=self.run, daemon=True).start()
+                self._calls = max(self._calls, request.calls)
+                continue
+            assert self._worker is not None, "the first message is Prepare"
+            answer: object
+            try:
+                answer = self._worker.answer(request, partial(self._send, number))
+            except Exception:  # noqa: BLE001 - raised again in the command
+                answer = Failed(traceback.format_exc())
+            self._send(number, answer)
+
+    def _send(self, number: int, message: object) -> None:
+        with self._sending:
+            self._connection.send((number, message))
+
+
 class _Worker:
     """A model, loaded when it is first needed, and the settings of the photos."""
 
-    def __init__(self, prepare: Prepare, connection: Connection, importing: threading.Thread) -> None:
-        self._prepare, self._connection, self._importing = prepare, connection, importing
+    def __init__(self, prepare: Prepare, importing: threading.Thread, turn: int | None) -> None:
+        self._prepare, self._importing, self._turn = prepare, importing, turn
         self._restorer: RestoresPixels | None = None
+        self._thread = ThreadPoolExecutor(1)  # the model's, which works for one request at a time
 
-    def load(self) -> Loaded | Refused:
-        """Load the model if it is not loaded."""
+    def answer(self, request: LoadModel | Restore, tell: Tell) -> Loaded | Refused | list[Photo]:
+        """Answer a request; a model is loaded only for a photo that can be read."""
         try:
-            restorer = self._loaded()
+            if isinstance(request, Restore):
+                return self._restored(request, tell)
+            precision = self._with_model(lambda restorer: restorer.precision, tell)
         except UserError as error:
             return Refused(str(error))
         import torch
 
         gpus = 0 if self._prepare.options.device == "cpu" else torch.cuda.device_count()
-        return Loaded(precision=restorer.precision, gpus=gpus)
+        return Loaded(precision=precision, gpus=gpus)
 
-    def restored(self, item: Item) -> Photo | Refused:
-        """Read, restore and write one photo; a model is loaded only for one that can be read."""
+    def _restored(self, request: Restore, tell: Tell) -> list[Photo]:
         from . import stages
 
         prepare, options = self._prepare, self._prepare.options
-        photos = stages.read([item], options.exif, options.truncated, options.max_pixels)
-        if photos[0].image is not None:
-            self._tell(0, 0)
-            try:
-                restorer = self._loaded()
-            except UserError as error:
-                return Refused(str(error))
-            photos = stages.restore(photos, restorer)
-        (photo,) = stages.write(
-            photos,
-            prepare.target,
-            options.quality,
-            overwrite=options.overwrite,
-            journaled=prepare.is_collection,
-        )
-        return photo
+        finished: list[Photo] = []
+        while waiting := request.items[len(finished) :]:  # those with many pixels come in several parts
+            tell(Stage.READS)
+            photos = stages.read(waiting, options.exif, options.truncated, options.max_pixels)
+            if any(photo.image is not None for photo in photos):
+                self._with_model(partial(stages.restore, photos), tell)
+            tell(Stage.WRITES)
+            finished += stages.write(
+                photos,
+                prepare.target,
+                options.quality,
+                overwrite=options.overwrite,
+                journaled=prepare.is_collection,
+            )
+        return finished
 
-    def _loaded(self) -> RestoresPixels:
+    def _with_model(self, use: Callable[[RestoresPixels], ResultT], tell: Tell) -> ResultT:
+        """The result of `use` with the model, once no other request and no other process uses theirs."""
+        tell(Stage.WAITS)
+        return self._thread.submit(self._in_turn, use, tell).result()
+
+    def _in_turn(self, use: Callable[[RestoresPixels], ResultT], tell: Tell) -> ResultT:
+        if self._turn is not None:
+            fcntl.lockf(self._turn, fcntl.LOCK_EX)
+        try:
+            restorer = self._loaded(tell)
+            tell(Stage.RESTORES)
+            return use(restorer)
+        finally:
+            if self._turn is not None:
+                fcntl.lockf(self._turn, fcntl.LOCK_UN)
+
+    def _loaded(self, tell: Tell) -> RestoresPixels:
+        from diffuir_core import Restorer
+
         if self._restorer is None:
+            tell(Stage.LOADS)
             self._importing.join()
+            if self._prepare.threads is not None:
+                import torch
+
+                torch.set_num_threads(self._prepare.threads)
             make = pickle.loads(self._prepare.make)
             with self._prepare.weights.as_file() as file:
-                self._restorer = restorer = make(file)
-            from diffuir_core import Restorer
-
-            if isinstance(restorer, Restorer) and not self._prepare.is_collection:
-                restorer.on_pass = self._tell
+                self._restorer = make(file)
+        if isinstance(self._restorer, Restorer):
+            self._restorer.on_pass = self._reports(tell)
         return self._restorer
 
-    def _tell(self, done: int, total: int) -> None:
-        if not self._prepare.is_collection:
-            self._connection.send(Passes(done, total))
+    def _reports(self, tell: Tell) -> Callable[[int, int], None]:
+        """A function that reports passes: all of a photo by itself, one a second of a collection's."""
+        last = 0.0
+
+        def report(done: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if not self._prepare.is_collection or now - last > SECONDS_BETWEEN_REPORTS:
+                last = now
+                tell(Passes(done, total))
+
+        return report

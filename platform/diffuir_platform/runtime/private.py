@@ -195,6 +195,30 @@ def execution_callback() -> type[Any]:
     return ExecutionCallback
 
 
+def stop_execution(data: Any) -> None:
+    """Stop the execution of a `ray.data.Dataset`, if it has one, with what is under way.
+
+    Why: batches that wait for an actor on a node that is gone would keep it, and its actors, for ever. Public way:
+    to close the iterator of the data set does so, but not from another thread while it waits for a block.
+    """
+    executor = data._current_executor
+    if executor is not None:
+        executor.shutdown(force=True)
+
+
+def running_actors(data: Any) -> int:
+    """Actors of the pools of a `ray.data.Dataset` that is being executed, without those that are being started.
+
+    Why: a person wants to see how many models are at work. Public way: Ray Data's own progress bars, and its
+    metric `ray_data_num_alive_actors`, where somebody collects metrics.
+    """
+    executor = data._current_executor
+    if executor is None:
+        return 0
+    pools = [pool for operator in executor._topology for pool in operator.get_autoscaling_actor_pools()]
+    return sum(pool.num_running_actors() for pool in pools)
+
+
 def task_counts(executor: Any) -> list[tuple[int, int]]:
     """(tasks submitted, outputs taken) of each operator of a `StreamingExecutor`, which callbacks get.
 

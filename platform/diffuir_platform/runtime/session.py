@@ -104,6 +104,8 @@ def _local_ray(cpus: int, dashboard: bool) -> AbstractContextManager[None]:
     """A quiet Ray of our own on this machine."""
     _require_token()
     os.environ.setdefault(private.PREEMPTION_WATCHER_VARIABLE, "0")
+    # Ray's native code would write into the terminal, such as an error for each actor of Ray Data.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -160,7 +162,7 @@ def _local_resources(device: str) -> Resources:
     models = max(1, gpus)
     return Resources(
         models=models,
-        # Models that took CPUs might leave none for reading and writing; the threads limit what each really uses.
+        # The threads limit what each really uses.
         model_cpus=0,
         model_gpus=min(1, gpus),
         model_threads=int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // models)),
@@ -174,10 +176,10 @@ def cluster_resources(device: str) -> Resources:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus = [int(node.get("CPU", 0)) for node in nodes]
     gpus = 0 if device == "cpu" else int(sum(node.get("GPU", 0) for node in nodes))
-    # Without GPUs each model takes half of the largest node, so that there is always room for reading and writing.
+    # Without GPUs each model takes half of the largest node, so that smaller nodes are of use too.
     model_cpus = 0 if gpus else max(cpus, default=0) // 2
     return Resources(
-        models=gpus or max(1, sum(count > model_cpus > 0 for count in cpus)),
+        models=gpus or max(1, sum(count // model_cpus for count in cpus) if model_cpus else 0),
         model_cpus=model_cpus,
         model_gpus=min(1, gpus),
         model_threads=None if model_cpus else 1,
@@ -190,6 +192,8 @@ def _cores() -> int:
 
 def _configure_ray_data() -> None:
     """Keep Ray Data's scheduling loop from spinning, and its plans and timings off the terminal."""
+    # A driver that was killed keeps its resources for so long, and this run may be the one that goes on.
+    os.environ.setdefault("RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S", "20")
     import ray.data
 
     from .pacing import pause_between_rounds

@@ -26,7 +26,7 @@ from .files import (
 from .hidden import OWN_FOLDER, is_hidden
 from .lock import Held, Lock, LockClaim
 from .retrying import retry
-from .uris import absolute, join, split_uri
+from .uris import absolute, is_remote, join, split_uri
 
 __all__ = [
     "HEAD_BYTES",
@@ -47,6 +47,7 @@ __all__ = [
     "is_file",
     "is_folder",
     "is_hidden",
+    "is_remote",
     "join",
     "list_entries",
     "list_files",

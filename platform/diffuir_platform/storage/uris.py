@@ -43,6 +43,11 @@ def absolute(uri: str) -> str:
     return path if scheme == "file" else f"{scheme}://{path}"
 
 
+def is_remote(uri: str) -> bool:
+    """Whether a request to the store of `uri` goes over the network, so that it pays to make several at a time."""
+    return split_uri(uri)[0] == "s3"
+
+
 def join(folder: str, name: str) -> str:
     """The absolute URI of `name`, a relative path with "/", in `folder`."""
     return f"{absolute(folder).rstrip('/')}/{name}"

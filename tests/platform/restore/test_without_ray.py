@@ -19,7 +19,7 @@ from diffuir_platform.inference import fetch_weights
 from diffuir_platform.restore import RestoreOptions
 from diffuir_platform.restore.dispatch import Dispatch
 from diffuir_platform.restore.inputs import Item
-from diffuir_platform.restore.local import LocalRestorer
+from diffuir_platform.restore.local import LocalRestorer, prepared
 from diffuir_platform.restore.stages import FinishedPhoto
 from diffuir_platform.restore.worker_process import WorkerProcess
 from diffuir_platform.runtime import RayDidNotStart
@@ -48,7 +48,7 @@ def item(file: Path) -> Item:
 
 def restored(files: list[Path], out: Path, options: RestoreOptions) -> list[FinishedPhoto]:
     with WorkerProcess() as process:
-        local = LocalRestorer(process, Cheap, fetch_weights(None), options, str(out))
+        local = LocalRestorer(process, prepared(Cheap, fetch_weights(None), options, str(out)))
         return list(local.finished_photos(iter(map(item, files)), lambda: False))
 
 
@@ -98,14 +98,19 @@ def test_guarantee_5_a_photo_that_kills_its_process_is_given_up(photos: Path, tm
     files = [photos / "0.png", poisoned(photos / "poison.png"), photos / "1.png"]
     first, poison, last = restored(files, tmp_path / "out", RestoreOptions(attempts=2))
     assert (first.photo.reason, last.photo.reason) == (None, None)
-    assert poison.photo.reason == "the process that was to restore it died 2 times (killed or crashed)"
+    assert poison.photo.reason == (
+        "the process that was to restore it died 2 times "
+        "(killed by SIGKILL, as the system does where memory runs out)"
+    )
     assert poison.attempt == 2
     assert results_below(tmp_path / "out") == {"0.png", "1.png"}
 
 
 def test_a_killed_process_is_replaced_and_its_photo_tried_again(photos: Path, tmp_path: Path) -> None:
     with WorkerProcess() as process:
-        local = LocalRestorer(process, Cheap, fetch_weights(None), RestoreOptions(), str(tmp_path / "out"))
+        local = LocalRestorer(
+            process, prepared(Cheap, fetch_weights(None), RestoreOptions(), str(tmp_path / "out"))
+        )
         assert local.restored(item(photos / "0.png")).attempt == 1
         (child,) = workers(psutil.Process())
         child.kill()
@@ -139,7 +144,7 @@ def test_weights_that_cannot_be_used_are_refused(photos: Path, tmp_path: Path) -
 def test_ray_pays_where_more_work_is_left_than_it_takes_to_start(photos: Path, tmp_path: Path) -> None:
     with WorkerProcess() as process:
         options = RestoreOptions(overwrite=True)
-        local = LocalRestorer(process, Cheap, fetch_weights(None), options, str(tmp_path / "out"))
+        local = LocalRestorer(process, prepared(Cheap, fetch_weights(None), options, str(tmp_path / "out")))
         assert not local.needs_more_than(60, 10**9), "no rate is known yet"
         deadline = time.monotonic() + 60
         while not local.needs_more_than(0, 1):
@@ -152,7 +157,7 @@ def test_ray_pays_where_more_work_is_left_than_it_takes_to_start(photos: Path, t
 def test_without_ray_in_time_the_rest_is_done_here_with_a_note(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(address: object, device: object) -> object:
+    def slow(address: object, device: object, **more: object) -> object:
         raise RayDidNotStart("Ray did not start on this busy machine within 120 s")
 
     monkeypatch.setattr("diffuir_platform.restore.dispatch.ray_session", slow)

@@ -170,6 +170,19 @@ def test_reload_authentication(found: dict[str, Any]) -> None:
     )
 
 
+def test_stop_execution_and_running_actors() -> None:
+    from ray.data import Dataset
+    from ray.data._internal.actor_autoscaler import autoscaling_actor_pool
+    from ray.data._internal.execution.interfaces.physical_operator import PhysicalOperator
+    from ray.data._internal.execution.streaming_executor import StreamingExecutor
+
+    assert "self._current_executor = executor" in inspect.getsource(Dataset)
+    has_parameters(StreamingExecutor.shutdown, "force")
+    assert "self._topology" in inspect.getsource(StreamingExecutor)
+    assert callable(PhysicalOperator.get_autoscaling_actor_pools)
+    assert callable(autoscaling_actor_pool.AutoscalingActorPool.num_running_actors)
+
+
 def test_keep_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     """That Ray obeys it is shown by `test_stopping.py`, which sends SIGTERM while Ray starts."""
     from ray._private import ray_constants
