@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -91,6 +92,8 @@ def test_prometheus_can_read_what_a_run_did(ray: object, weights: Path, tmp_path
     put(tmp_path / "in" / "a.png")
     put(tmp_path / "in" / "b.png", b"no photo")
     restore(tmp_path / "in", tmp_path / "out", RestoreOptions(weights=str(weights), steps=1))
+    report = json.loads((tmp_path / "out/_diffuir/report.json").read_text())
+    assert "MapBatches(ModelProcess)" in report["ray_data"]
     (node,) = cluster.nodes()
     url = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
     wanted = (
@@ -98,6 +101,8 @@ def test_prometheus_can_read_what_a_run_did(ray: object, weights: Path, tmp_path
         r'ray_diffuir_restore_photos_total\{[^}]*status="failed"',
         r"ray_diffuir_restore_pixels_total\{",
         r'ray_diffuir_restore_seconds_total\{[^}]*stage="write"',
+        r'ray_data_num_alive_actors\{[^}]*operator="MapBatches\(ModelProcess\)',
+        r'ray_data_num_outputs_taken\{[^}]*operator="MapBatches\(ModelProcess\)',
     )
     deadline = time.monotonic() + 60
     while missing := [name for name in wanted if not re.search(name, requests.get(url, timeout=30).text)]:

@@ -29,7 +29,7 @@ from diffuir_platform.restore.ledger import Ledger, LedgerRow
 from diffuir_platform.restore.verify import verify
 from support import faulty_store, restoring
 from support.nodes import BUCKET, Nodes, running
-from support.restoring import POISON
+from support.restoring import POISONS
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +43,8 @@ DENIED = "denied.png"
 IN = f"{BUCKET}/in"
 SECONDS = 300
 """Longest time without a new result, seconds; long, as the machine may be busy with something else."""
+STALL = 60
+"""Longest time without a new result that anybody should see, seconds, with the start of a driver."""
 
 FORMATS = (("jpg", "JPEG"), ("png", "PNG"), ("webp", "WEBP"), ("tif", "TIFF"), ("bmp", "BMP"))
 
@@ -74,13 +76,16 @@ def collection() -> dict[str, bytes]:
     found["empty.png"] = b""
     found["hostile.png"] = b"%!PS-Adobe-3.0 EPSF-3.0\nshowpage\n"
     found[DENIED] = encoded(picture(rng, 9, 9), "PNG")
-    poison = np.asarray(picture(rng, 9, 9)).copy()
-    poison[0, 0] = POISON
-    found["poison.png"] = encoded(Image.fromarray(poison), "PNG")
+    for kind in DEADLY:
+        poison = np.asarray(picture(rng, 9, 9)).copy()
+        poison[0, 0] = POISONS[kind]
+        found[f"{kind}.png"] = encoded(Image.fromarray(poison), "PNG")
     return found
 
 
-FAILING = {"corrupt.jpg", "empty.png", "hostile.png", DENIED, "poison.png"}
+DEADLY = {"killed": "SIGKILL", "exits": "exit code 7", "crashes": "SIGSEGV", "hangs": "no further for"}
+"""Photos that end their process, with a part of the reason; one that takes all memory is in `test_poison.py`."""
+FAILING = {"corrupt.jpg", "empty.png", "hostile.png", DENIED, *(f"{kind}.png" for kind in DEADLY)}
 
 
 @contextmanager
@@ -116,11 +121,12 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 class Driver:
     """A running restore and its output."""
 
-    def __init__(self, nodes: Nodes, out: str) -> None:
+    def __init__(self, nodes: Nodes, out: str, models: int = MODELS, longest_stall: float = SECONDS) -> None:
         environment = {**os.environ, **nodes.environment}
         self._out = out
+        self._longest_stall = longest_stall
         self.process = subprocess.Popen(
-            [sys.executable, restoring.__file__, IN, out, environment["RAY_ADDRESS"], str(MODELS)],
+            [sys.executable, restoring.__file__, IN, out, environment["RAY_ADDRESS"], str(models)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -154,7 +160,8 @@ class Driver:
         while True:
             if (found := len(results(self._out))) != last:
                 last, since = found, time.monotonic()
-            assert time.monotonic() < since + SECONDS, f"stuck at {found} for {SECONDS} s: {self.said}"
+            stall = time.monotonic() - since
+            assert stall < self._longest_stall, f"stuck at {found} for {stall:.0f} s: {self.said}"
             yield found
             time.sleep(0.2)
 
@@ -181,7 +188,7 @@ def ledger_rows(out: str) -> dict[str, LedgerRow]:
 
 @pytest.fixture(scope="module")
 def reference(nodes: Nodes) -> str:
-    """The output of a run in which only the poisoned photo kills a process."""
+    """The output of a run in which only the poisoned photos end a process."""
     out = f"{BUCKET}/reference"
     driver = Driver(nodes, out)
     assert driver.finish() == 1, driver.said
@@ -192,7 +199,10 @@ def reference(nodes: Nodes) -> str:
 def test_what_fails_has_its_reason_and_the_rest_is_there(nodes: Nodes, reference: str) -> None:
     rows = ledger_rows(reference)
     assert rows.keys() == collection().keys()
-    assert "died 2 times" in str(rows["poison.png"].reason)
+    for kind, cause in DEADLY.items():
+        reason = str(rows[f"{kind}.png"].reason)
+        assert "died 2 times" in reason
+        assert cause in reason
     assert "refuses to read" in str(rows[DENIED].reason)
     assert len(results(reference)) == len(rows) - len(FAILING)
     assert rows["../up.png"].target == "%dotdot/up.png"
@@ -251,14 +261,28 @@ def test_guarantee_4_kills_leave_what_an_undisturbed_run_leaves(
     assert not client.list_multipart_uploads(Bucket=BUCKET.removeprefix("s3://")).get("Uploads")
 
 
-def test_a_second_job_on_the_same_output_is_refused(nodes: Nodes, reference: str) -> None:
-    out = f"{BUCKET}/twice"
-    first = Driver(nodes, out)
+def test_no_long_stall_where_a_node_dies_with_no_cpu_to_spare_and_the_driver_is_run_again(
+    nodes: Nodes, reference: str
+) -> None:
+    """With a model for each half of a node, there is no room for those of the node that dies.
+
+    A second driver meanwhile is refused, and holds nothing up.
+    """
+    nodes.up()
+    out, rng = f"{BUCKET}/full", random.Random(0)
+    driver = Driver(nodes, out, models=2 * NODES, longest_stall=STALL)
     try:
-        first.wait_for_results(1)
+        driver.wait_for_results(10)
+        nodes.kill_a_node("ModelProcess", rng)
         second = Driver(nodes, out)
         assert second.finish() != 0
         assert "another job restores into" in "".join(second.said)
+        driver.wait_for_results(60)
+        driver.kill()
+        driver = Driver(nodes, out, models=2 * NODES, longest_stall=STALL)
+        driver.wait_for_results(90)
+        nodes.kill_a_node("ModelProcess", rng)
     finally:
-        assert first.finish() == 1, first.said
+        code = driver.finish()
+    assert code == 1, driver.said
     assert results(out) == results(reference)
