@@ -292,8 +292,8 @@ def _experiment(client: Any, name: str, artifacts: str | None) -> str:
             found = client.get_experiment_by_name(name)
     if found.lifecycle_stage != "active":
         raise UserError(
-            f"MLflow's experiment {name} was deleted: restore it (mlflow experiments restore), or set experiment to "
-            "another name"
+            f"MLflow's experiment {name} was deleted: restore it (mlflow experiments restore), or set experiment "
+            "to another name"
         )
     return str(found.experiment_id)
 

@@ -58,12 +58,12 @@ def interrupted(
 @pytest.fixture
 def storage(interrupted: Path, tmp_path: Path) -> Path:
     """A copy of that storage, with things of a user's in the run's folder."""
-    run = shutil.copytree(interrupted / "test", tmp_path / "runs" / "test")
+    run = shutil.copytree(interrupted / "test", tmp_path / "storage" / "test")
     (run / WEIGHTS_FILE).unlink()
     (run / "checkpoint_best_keep").mkdir()
     (run / "checkpoint_best_keep" / WEIGHTS_FILE).write_bytes(b"mine")
     (run / "notes.txt").write_text("mine")
-    return tmp_path / "runs"
+    return tmp_path / "storage"
 
 
 def check_whole(storage: Path, expected: Path) -> None:
