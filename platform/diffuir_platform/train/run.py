@@ -372,6 +372,8 @@ def find_user_error(error: BaseException) -> str | None:
             "a disk is full, that of the run's folder or of the temporary files: make room, and the same command "
             "goes on"
         )
+    if any(f"({code})" in text for code in storage.FULL_STORE for text in texts):
+        return "the store of the run's folder is full: make room, and the same command goes on"
     return None
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from botocore.exceptions import ClientError
+from s3fs.errors import translate_boto_error
 
 from diffuir_core import UserError
-from diffuir_platform.storage.errors import NotThere, StoreError
+from diffuir_platform.storage.errors import FULL_STORE, NotThere, StoreError
 from diffuir_platform.train import TrainConfig, train
 from diffuir_platform.train.checkpoints import SNAPSHOT_FILE
 from diffuir_platform.train.record import result_settings
@@ -174,4 +176,7 @@ def test_a_workers_sentence_is_found_in_its_traceback() -> None:
     assert "a disk is full" in str(find_user_error(full))
     sqlite = RuntimeError("sqlite3.OperationalError: database or disk is full")
     assert "a disk is full" in str(find_user_error(sqlite))
+    for code in FULL_STORE:
+        refused = translate_boto_error(ClientError({"Error": {"Code": code}}, "PutObject"))
+        assert "the store of the run's folder is full" in str(find_user_error(RuntimeError(str(refused))))
     assert find_user_error(RuntimeError("IndexError: list index out of range")) is None
