@@ -1,8 +1,8 @@
 # make demo      degraded photos, restored by the weights that ship: a table and a contact sheet
 # make test      lint, types, and the tests that show in a few minutes that the product works on this machine
 # make test-all  make test, and after it the slow tests: clusters, kills, sweeps, a browser, fuzzing
-# make chaos     workers, nodes and drivers of training runs and restores killed at random, ten times over, and commands
-#                stopped at many moments
+# make chaos     workers, nodes and drivers of training runs and restores killed at random, ten times over, commands
+#                stopped at many moments, and training runs whose checkpoints, tracker, disk or lock are damaged
 # make fuzz      five thousand malformed requests to an endpoint, whose processes must outlive them and not grow
 # make install   the environment that all of them need, in .venv; they make it too where it is missing
 # make test TESTS="tests/core -k golden" runs lint, types and these of the fast tests; make test-slow TESTS=... these
@@ -33,6 +33,8 @@ test-all: test
 # DIFFUIR_STORE=ceph takes Ceph's gateway (apt-get install radosgw ceph-mon ceph-osd) instead of moto.
 chaos: $(INSTALLED)
 	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/train/test_train_on_a_cluster.py -k "killed or grows"
+	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/train/test_train_drills.py
+	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/train/test_train_stops.py -k number
 	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/restore/test_restore_on_a_cluster.py -k kills
 	DIFFUIR_CHAOS=10 $(BIN)/pytest tests/platform/test_stopping.py -k moments
 

@@ -65,6 +65,10 @@ class TooLargeError(ImageError):
     """A photo that is larger than the limits, in bytes or pixels."""
 
 
+class OverLimitError(TooLargeError):
+    """A photo over `Limits.max_pixels` or `max_bytes`, which larger limits admit."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Limits that are checked before decoding. The defaults admit photos of every common camera."""
@@ -160,7 +164,7 @@ def check_size(width: int, height: int, limits: Limits = DEFAULT_LIMITS) -> None
             f"it is {width}x{height} pixels, a side longer than the limit of {limits.max_side:,}"
         )
     if width * height > limits.max_pixels:
-        raise TooLargeError(f"it is {width}x{height} pixels, more than the limit of {limits.max_pixels:,}")
+        raise OverLimitError(f"it is {width}x{height} pixels, more than the limit of {limits.max_pixels:,}")
 
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -176,7 +180,7 @@ def check_bytes(length: int, limits: Limits = DEFAULT_LIMITS) -> None:
     if length == 0:
         raise ImageError("the file is empty")
     if length > limits.max_bytes:
-        raise TooLargeError(f"the file has {length:,} bytes, more than the limit of {limits.max_bytes:,}")
+        raise OverLimitError(f"the file has {length:,} bytes, more than the limit of {limits.max_bytes:,}")
 
 
 def to_8_bits(deep: Samples) -> Pixels:

@@ -165,7 +165,9 @@ def parsed_override(override: str) -> Change:
     if not equals or not dotted:
         raise UserError(f"{override!r} is not an override: write key=value, as in learning_rate=1e-4")
     try:
-        return Change(dotted, yaml.safe_load(text))
+        return Change(dotted, yaml.load(text, _UniqueKeys))
+    except yaml.constructor.ConstructorError as error:
+        raise UserError(f"{override!r}: {error.problem}") from error
     except yaml.YAMLError as error:
         quoted = f"""'{dotted}=["my photos #1"]'"""
         raise UserError(

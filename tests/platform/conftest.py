@@ -16,6 +16,7 @@ from diffuir_core import Schedule, build, save_weights
 from diffuir_platform.runtime import Resources, ray_session
 from diffuir_platform.train import train
 from support.album import make_album
+from support.mlflow_server import Server
 from support.small_run import config
 from support.store import Store, environment, new_bucket
 
@@ -76,6 +77,19 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("empty") / "mlflow.db"
     MlflowClient(f"sqlite:///{file}").search_experiments()
     return file
+
+
+@pytest.fixture(scope="session")
+def server(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An MLflow server; a test that kills it starts it again."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copyfile(empty, folder / "server.db")
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture

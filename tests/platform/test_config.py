@@ -52,6 +52,11 @@ def test_every_shipped_sweep_is_valid(file: Path) -> None:
     assert len(load_config(SweepConfig, file).points()) > 1
 
 
+def test_a_key_that_stands_twice_in_an_override_is_refused() -> None:
+    with pytest.raises(UserError, match="the key 'rain' stands twice: keep one"):
+        load_config(TrainConfig, None, ["mixture={rain: 0.4, haze: 0.6, rain: 0.6}"])
+
+
 def test_overrides_are_read_as_yaml() -> None:
     config = load_config(
         TrainConfig,

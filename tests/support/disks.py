@@ -23,6 +23,11 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
         _run("umount", "--lazy", str(folder))
 
 
+def enlarge(folder: Path, size: int) -> None:
+    """Give a `small_disk` another size, bytes."""
+    _run("mount", "-o", f"remount,size={size}", str(folder))
+
+
 @contextmanager
 def exfat_disk(folder: Path, size: int = 8 * 2**20) -> Iterator[Path]:
     """A disk of `size` bytes with exFAT, by the kernel or by FUSE, at the new folder `folder`."""

@@ -17,7 +17,15 @@ from PIL import (
 from PIL import Image as Pillow
 
 from ..decoding_cost import check_pieces, check_tiles
-from ..image import ImageError, Limits, TooLargeError, UnknownFormatError, check_bytes, check_size
+from ..image import (
+    ImageError,
+    Limits,
+    OverLimitError,
+    TooLargeError,
+    UnknownFormatError,
+    check_bytes,
+    check_size,
+)
 from .heif import DeepAvif, HeicFile, avif_bits, is_avif, is_heic
 from .jxl import JxlFile, is_jxl
 from .pillow_private import StoredTiff
@@ -54,7 +62,7 @@ def open_header(data: bytes, limits: Limits) -> ImageFile.ImageFile:
         ) from error
     check_size(*picture.size, limits)
     if isinstance(picture, RawFile) and picture.stored_pixels > 2 * max(limits.max_pixels, _LARGEST_TILE):
-        raise TooLargeError(f"its sensor has {picture.stored_pixels:,} pixels, more than the limit")
+        raise OverLimitError(f"its sensor has {picture.stored_pixels:,} pixels, more than the limit")
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         _check_tiles(picture, limits)
     check_tiles(data, picture)
@@ -106,4 +114,4 @@ def _check_tiles(picture: TiffImagePlugin.TiffImageFile, limits: Limits) -> None
     if not isinstance(width, int) or not isinstance(height, int):
         raise ImageError("it is damaged: its tiles have no size")
     if width * height > max(limits.max_pixels, _LARGEST_TILE):
-        raise TooLargeError(f"its tiles are {width}x{height} pixels, more than the limit")
+        raise OverLimitError(f"its tiles are {width}x{height} pixels, more than the limit")

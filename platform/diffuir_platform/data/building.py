@@ -16,13 +16,13 @@ from typing import TypeVar
 from cachetools import LRUCache
 
 from diffuir_core.errors import UserError
-from diffuir_core.imaging import ImageError, check_bytes, inspect
+from diffuir_core.imaging import ImageError, TooLargeError, check_bytes, inspect
 
 from .. import storage
 from ..storage import retry
 from ..text import is_utf8, one_line, size_text
 from . import mat
-from .index import EQUALISE, IndexRow, open_index, write_index
+from .index import EQUALISE, IndexRow, open_index, photo_limits, write_index
 from .layouts import Layout, find_layout, with_names
 from .matching import Candidate, File, Matcher, translated_database_errors
 from .overlap import TestPhotos, read_clean
@@ -99,7 +99,7 @@ def build_index(
         if not is_utf8(uri):
             raise UserError(f"the name {one_line(uri)} is not UTF-8: rename it")
     layout = _resolve_layout(root, options)
-    tests = TestPhotos(options.apart_from) if options.apart_from else None
+    tests = TestPhotos(options.apart_from, options.max_pixels) if options.apart_from else None
     _check_out(out)
     for folder in filter(None, (out.rpartition("/")[0] or "/", options.pack)):
         storage.check_writable(folder)
@@ -109,9 +109,7 @@ def build_index(
         warnings.filterwarnings("ignore", message="Corrupt EXIF data")
         matcher.add(_list_below(root))
         summary.ignored = matcher.ignored
-        rows = _rows(
-            matcher, layout, EQUALISE if options.equalise else "", options.mismatched, summary, notify, tests
-        )
+        rows = _rows(matcher, layout, options, summary, notify, tests)
         apart_from = () if tests is None else tests.fingerprints
         written = write_index(out, rows if options.pack is None else pack(rows, options.pack), apart_from)
     summary.fingerprint = written.fingerprint
@@ -155,15 +153,14 @@ def _list_below(root: str) -> Iterator[tuple[str, int]]:
 def _rows(
     matcher: Matcher,
     layout: Layout,
-    preprocessing: str,
-    most_mismatched: float,
+    options: IndexOptions,
     summary: IndexSummary,
     notify: Callable[[int], None],
     tests: TestPhotos | None,
 ) -> Iterator[IndexRow]:
     """Yield the rows as their headers are read; raises after the last one, before the index is renamed into place,
     where `_check_counts` does."""
-    read_row = _RowReader(matcher.root, preprocessing, tests)
+    read_row = _RowReader(matcher.root, options, tests)
     done = 0
     for candidate, found in threaded_map(read_row, matcher.candidates()):
         part = candidate.part
@@ -178,15 +175,16 @@ def _rows(
         notify(done)
         yield found
     _write_mismatches(matcher, summary)
-    _check_counts(matcher.root, layout, most_mismatched, summary)
+    _check_counts(matcher.root, layout, options.mismatched, summary)
 
 
 class _RowReader:
     """Reads the headers of a candidate; returns it with its row or the reason for none. Thread-safe."""
 
-    def __init__(self, root: str, preprocessing: str, tests: TestPhotos | None) -> None:
+    def __init__(self, root: str, options: IndexOptions, tests: TestPhotos | None) -> None:
         self._root = root
-        self._preprocessing = preprocessing
+        self._preprocessing = EQUALISE if options.equalise else ""
+        self._max_pixels = options.max_pixels
         self._tests = tests
         self._clean_sizes: LRUCache[str, tuple[int, int]] = LRUCache(SIZES_KEPT)
         self._lock = threading.Lock()
@@ -215,8 +213,19 @@ class _RowReader:
             height=height,
             preprocessing=self._preprocessing,
         )
-        other = None if self._tests is None or clean is None else self._tests.same_place(read_clean(row))
-        return candidate, row if other is None else f"it shows what the test photo {other} shows"
+        return candidate, self._test_photo(row) or row
+
+    def _test_photo(self, row: IndexRow) -> str | None:
+        """Say which test photo the row shows, or why that can't be told; None where it shows none."""
+        if self._tests is None or row.clean_uri is None:
+            return None
+        try:
+            other = self._tests.same_place(read_clean(row, self._max_pixels))
+        except (storage.Busy, storage.StoreError):
+            raise
+        except UserError as error:
+            return str(error)
+        return None if other is None else f"it shows what the test photo {other} shows"
 
     def _clean_size(self, file: File, is_paired: bool) -> tuple[int, int]:
         with self._lock:
@@ -237,17 +246,18 @@ class _RowReader:
         uri = storage.join(self._root, file.path)
         if mat.is_element(uri):
             return retry(lambda: mat.size(uri))
-        check_bytes(file.size)
-        length = storage.HEAD_BYTES
-        while True:
-            try:
-                header = inspect(retry(partial(storage.read_head, uri, length)))
-                return header.width, header.height
-            except ImageError:
-                # A large profile or preview may come before the size, and some TIFFs have it at the end.
-                if length >= file.size:
-                    raise
-                length *= 8
+        with photo_limits(self._max_pixels) as limits:
+            check_bytes(file.size, limits)
+            length = storage.HEAD_BYTES
+            while True:
+                try:
+                    header = inspect(retry(partial(storage.read_head, uri, length)), limits)
+                    return header.width, header.height
+                except ImageError as error:
+                    # A large profile or preview may come before the size, and some TIFFs have it at the end.
+                    if length >= file.size or isinstance(error, TooLargeError):
+                        raise
+                    length *= 8
 
 
 def _write_mismatches(matcher: Matcher, summary: IndexSummary) -> None:

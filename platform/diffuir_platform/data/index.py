@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -22,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diffuir_core.errors import UserError
+from diffuir_core.imaging import Limits, OverLimitError
 
 from .. import storage
 from . import mat
@@ -146,6 +148,15 @@ def read_image(uri: str, offset: int | None = None, length: int | None = None) -
     if offset is not None and length is not None:
         return storage.read_range(uri, offset, length)
     return mat.read_png(uri) if mat.is_element(uri) else storage.read_bytes(uri)
+
+
+@contextmanager
+def photo_limits(max_pixels: int) -> Iterator[Limits]:
+    """Limits for photos of up to `max_pixels`; the error of a larger one in the block names the setting."""
+    try:
+        yield Limits.for_pixels(max_pixels)
+    except OverLimitError as error:
+        raise OverLimitError(f"{error}: raise max_pixels") from error
 
 
 def _digest(digest: Any, rows: Iterable[IndexRow]) -> None:

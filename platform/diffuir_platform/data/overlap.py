@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffuir_core import UserError
-from diffuir_core.imaging import ImageError, Pixels, decode
+from diffuir_core.imaging import DEFAULT_LIMITS, ImageError, Pixels, decode
 
-from .index import Index, IndexRow, open_index, read_image
+from ..text import counted
+from .index import Index, IndexRow, open_index, photo_limits, read_image
 from .samples import UnusablePhoto, read_pixels
 from .sources import DataConfig, Items, Photo
 
@@ -39,21 +40,21 @@ Vectors = NDArray[np.float32]
 
 
 class TestPhotos:
-    """The photos of test indexes, to be compared with training photos.
+    """The photos of test indexes, to be compared with training photos; max_pixels: as in `DataConfig`.
 
     Raises `UserError` for something that is no index, and for a photo that can't be read.
     """
 
     __test__ = False  # pytest takes the name for a class of tests
 
-    def __init__(self, indexes: Sequence[str]) -> None:
+    def __init__(self, indexes: Sequence[str], max_pixels: int = DEFAULT_LIMITS.max_pixels) -> None:
         opened = [open_index(uri) for uri in indexes]
         self.fingerprints = sorted(index.fingerprint for index in opened)
         """Fingerprints of the indexes, by which a training index remembers that it was compared."""
         self._names: list[str] = []
         views = []
         for name, row in _rows(opened):
-            views.append(_views(read_clean(row)))
+            views.append(_views(read_clean(row, max_pixels)))
             self._names.append(name)
         if not views:
             raise UserError(
@@ -73,8 +74,9 @@ class TestPhotos:
 def check_apart(config: DataConfig, sources: Mapping[str, Items]) -> None:
     """Raise `UserError`, naming the first few, where training photos show what those of `apart_from` show.
 
-    sources: the items of each task. Photos that can't be read are passed over: the training replaces them. Nothing
-    is read where all photos are those of indexes that were compared already.
+    sources: the items of each task. A line says that they are compared, which may take minutes. Photos that
+    can't be read are passed over: the training replaces them. Nothing is read where all photos are those of
+    indexes that were compared already.
     """
     if not config.apart_from:
         return
@@ -82,7 +84,11 @@ def check_apart(config: DataConfig, sources: Mapping[str, Items]) -> None:
     compared = [wanted <= set(open_index(uri).apart_from) for uri in config.index]
     if all(compared) and not config.clean and not config.pairs:
         return
-    tests = TestPhotos(config.apart_from)
+    photos = dict.fromkeys(source.photos[0] for items in sources.values() for source in items)
+    print(
+        f"comparing {counted(len(photos), 'photo')} with those of {', '.join(config.apart_from)}", flush=True
+    )
+    tests = TestPhotos(config.apart_from, config.max_pixels)
 
     def alike(photo: Photo) -> str | None:
         try:
@@ -91,7 +97,6 @@ def check_apart(config: DataConfig, sources: Mapping[str, Items]) -> None:
             return None
         return None if other is None else f"{photo[0]} shows what {other} shows"
 
-    photos = dict.fromkeys(source.photos[0] for items in sources.values() for source in items)
     with ThreadPoolExecutor(READERS, thread_name_prefix="apart") as threads:
         found = [line for line in threads.map(alike, photos) if line is not None]
     if found:
@@ -112,11 +117,15 @@ def _rows(indexes: Iterable[Index]) -> Iterable[tuple[str, IndexRow]]:
                 yield f"{row.dataset}/{row.key}", row
 
 
-def read_clean(row: IndexRow) -> Pixels:
-    """Return the clean photo of a row, uint8 (H, W, 3); raises `UserError` where it can't be read."""
+def read_clean(row: IndexRow, max_pixels: int) -> Pixels:
+    """Return the clean photo of a row, uint8 (H, W, 3).
+
+    Raises `UserError` where it can't be read, or has more than `max_pixels`.
+    """
     uri = str(row.clean_uri)
     try:
-        return decode(read_image(uri, row.clean_offset, row.clean_length)).pixels
+        with photo_limits(max_pixels) as limits:
+            return decode(read_image(uri, row.clean_offset, row.clean_length), limits).pixels
     except ImageError as error:
         raise UserError(f"{uri}: {error}") from error
 

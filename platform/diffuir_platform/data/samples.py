@@ -13,11 +13,11 @@ from PIL import Image
 from diffuir_core import UserError
 from diffuir_core.degradations import degrade, good_picture
 from diffuir_core.equalise import equalise_histogram
-from diffuir_core.imaging import ImageError, decode
+from diffuir_core.imaging import DEFAULT_LIMITS, ImageError, decode
 
 from .. import storage
 from ..text import size_text
-from .index import EQUALISE, read_image
+from .index import EQUALISE, photo_limits, read_image
 from .mixture import NO_OTHER_DRAWS, Draws, Slot
 from .sources import Source
 
@@ -49,13 +49,20 @@ class Sample:
 
 
 @cached(LRUCache(CACHE_BYTES, getsizeof=lambda pixels: pixels.nbytes), lock=Lock())
-def read_pixels(uri: str, offset: int | None = None, length: int | None = None) -> np.ndarray:
+def read_pixels(
+    uri: str,
+    offset: int | None = None,
+    length: int | None = None,
+    max_pixels: int = DEFAULT_LIMITS.max_pixels,
+) -> np.ndarray:
     """Return the uint8 (H, W, 3) RGB pixels of an image file, or of a part of a packed file.
 
-    Raises `UnusablePhoto` where it can't be read or decoded, `UserError` where the store does not answer.
+    Raises `UnusablePhoto` where it can't be read or decoded, or has more than `max_pixels`; `UserError` where the
+    store does not answer.
     """
     try:
-        return decode(read_image(uri, offset, length)).pixels
+        with photo_limits(max_pixels) as limits:
+            return decode(read_image(uri, offset, length), limits).pixels
     except ImageError as error:
         place = uri if offset is None else f"{uri} from byte {offset:,} on"
         raise UnusablePhoto(f"{place}: {error}") from error
@@ -65,7 +72,7 @@ def read_pixels(uri: str, offset: int | None = None, length: int | None = None) 
         raise UnusablePhoto(str(error)) from error
 
 
-Read = Callable[[str, int | None, int | None], np.ndarray]
+Read = Callable[[str, int | None, int | None, int], np.ndarray]
 """`read_pixels`, or a function that returns pixels that it has read before."""
 
 

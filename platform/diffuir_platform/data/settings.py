@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from diffuir_core.imaging import DEFAULT_LIMITS
+
 from ..config import Config
 
 
@@ -25,6 +27,9 @@ class IndexOptions(Config):
     apart_from: tuple[str, ...] = ()
     """Indexes of test photos: a training photo that is one of them, or shows its place from the same stand, is
     left out and named."""
+    max_pixels: int = Field(default=DEFAULT_LIMITS.max_pixels, ge=1)
+    """Largest photo, width x height in pixels; a larger one is listed as a mismatch. The largest file follows:
+    8 bytes a pixel, or 1 GiB if that is more."""
     pack: str | None = None
     """Folder to copy the photos into, in large files that the index then points into; null leaves them where they
     are."""

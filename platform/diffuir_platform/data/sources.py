@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 
 from diffuir_core import UserError
 from diffuir_core.degradations import TASKS
-from diffuir_core.imaging import FORMAT_OF_SUFFIX
+from diffuir_core.imaging import DEFAULT_LIMITS, FORMAT_OF_SUFFIX
 
 from .. import storage
 from ..config import Config
@@ -69,10 +69,14 @@ class DataConfig(Config):
     apart_from: tuple[str, ...] = ()
     """Indexes of test photos: the run is refused where a training photo is one of them, or shows its place from
     the same stand."""
+    max_pixels: int = Field(default=DEFAULT_LIMITS.max_pixels, ge=1)
+    """Largest photo to train and validate on, width x height in pixels; others are unusable. The largest file
+    follows from it: 8 bytes a pixel, or 1 GiB if that is more."""
 
 
-Photo = tuple[str, int | None, int | None]
-"""(URI, offset, length) for `read_pixels`; offset and length are None but for a part of a packed file."""
+Photo = tuple[str, int | None, int | None, int]
+"""(URI, offset, length, most pixels) for `read_pixels`; offset and length are None but for a part of a packed
+file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +85,7 @@ class Source:
 
     Each side is a file, or `length` bytes from `offset` on in a packed file. width, height: size in pixels from
     the index, 0 where unknown. preprocessing: what is done to the degraded photo first, "" or "equalise".
+    max_pixels: as in `DataConfig`.
     """
 
     clean_uri: str
@@ -93,21 +98,26 @@ class Source:
     height: int = 0
     preprocessing: str = ""
     key: str = ""
+    max_pixels: int = DEFAULT_LIMITS.max_pixels
 
     @property
     def photos(self) -> tuple[Photo, ...]:
         """The clean photo and, for a pair, the degraded one."""
-        clean = (self.clean_uri, self.clean_offset, self.clean_length)
+        clean = (self.clean_uri, self.clean_offset, self.clean_length, self.max_pixels)
         if self.degraded_uri is None:
             return (clean,)
-        return clean, (self.degraded_uri, self.degraded_offset, self.degraded_length)
+        return clean, (self.degraded_uri, self.degraded_offset, self.degraded_length, self.max_pixels)
 
 
 class Items(Sequence[Source]):
-    """The items of one task as Arrow columns: a million take what their text takes, once on each machine."""
+    """The items of one task as Arrow columns: a million take what their text takes, once on each machine.
 
-    def __init__(self, table: pa.Table) -> None:
+    max_pixels: as in `DataConfig`, for all of them.
+    """
+
+    def __init__(self, table: pa.Table, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> None:
         self.table = table
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -119,15 +129,16 @@ class Items(Sequence[Source]):
     def __getitem__(self, item: int | slice) -> Source | Items:
         if isinstance(item, slice):
             return self.take(range(*item.indices(len(self))))
-        return Source(**{name: self.table.column(name)[item].as_py() for name in self.table.column_names})
+        values = {name: self.table.column(name)[item].as_py() for name in self.table.column_names}
+        return Source(**values, max_pixels=self.max_pixels)
 
     def take(self, places: Sequence[int]) -> Items:
         """Return the items at these places, in this order."""
-        return Items(self.table.take(pa.array(places, pa.int64())))
+        return Items(self.table.take(pa.array(places, pa.int64())), self.max_pixels)
 
     def pairs(self) -> Items:
         """Return the items that have a degraded side."""
-        return Items(self.table.filter(pc.field("degraded_uri").is_valid()))
+        return Items(self.table.filter(pc.field("degraded_uri").is_valid()), self.max_pixels)
 
 
 def list_sources(config: DataConfig, tasks: Collection[str] = TASKS) -> dict[str, Items]:
@@ -170,7 +181,8 @@ def find_items(config: DataConfig, name: str = "data") -> dict[str, Items]:
         parts = [*(_items_for_task(task, rows, items) for rows, items in indexed), *photos, *pairs]
         alike = tuple(id(part) for part in parts)
         if alike not in kept:
-            kept[alike] = parts, Items(pa.concat_tables([COLUMNS.empty_table(), *parts]))
+            table = pa.concat_tables([COLUMNS.empty_table(), *parts])
+            kept[alike] = parts, Items(table, config.max_pixels)
         sources[task] = kept[alike][1]
     pa.default_memory_pool().release_unused()
     return sources

@@ -4,8 +4,8 @@
     none                                        the shipped ones
     model.safetensors, model-300.pt             a file: ours, or a release's
     s3://bucket/model.safetensors               a file in a store
-    models:/NAME@ALIAS, models:/NAME/VERSION    a registered model of the MLflow server at MLFLOW_TRACKING_URI;
-                                                models:/NAME for its latest version
+    models:/NAME@ALIAS, models:/NAME/VERSION    a registered model of the MLflow server at MLFLOW_TRACKING_URI, or
+                                                of a training run's own; models:/NAME for its latest version
 
 They are fetched and checked once, in the process that starts the work (the driver, or a model's replica).
 """
@@ -56,45 +56,50 @@ class FetchedWeights:
             return diffuir_core.open_weights(file)
 
 
-def fetch_weights(named: str | None, check: bool = True) -> FetchedWeights:
+def fetch_weights(named: str | None, check: bool = True, tracker: str | None = None) -> FetchedWeights:
     """Fetch the weights that a setting names, as the module's table says; None for the shipped weights.
 
-    check: whether to load them, which imports torch. Raises `UserError` where there are none of that name, where
+    check: whether to load them, which imports torch. tracker: address of the MLflow server, None for that of
+    MLFLOW_TRACKING_URI. Raises `UserError` where there are none of that name, where
     the store or the MLflow server does not answer and, with `check`, for a file that is damaged or not weights of
     DiffUIR.
     """
     if named is None:
         return FetchedWeights(PRETRAINED.name, None, _sha256(PRETRAINED.read_bytes()))
     if named.startswith("models:/"):
-        file = _fetch_from_registry(named)
+        file = _fetch_from_registry(named, tracker)
     elif "://" in named:
         with tempfile.TemporaryDirectory(prefix="diffuir-") as folder:
             file = Path(folder) / storage.absolute(named).rpartition("/")[2]
             file.write_bytes(storage.read_bytes(named))
-            return _read(file, check)
+            return _read(file, check, named)
     else:
         file = Path(named)
-    return _read(file, check)
+    return _read(file, check, named)
 
 
-def _read(file: Path, check: bool) -> FetchedWeights:
+def _read(file: Path, check: bool, named: str) -> FetchedWeights:
+    """Read a file that was fetched for `named`, which its errors name instead."""
     if check or not file.is_file():
-        diffuir_core.open_weights(file)  # which raises for a file that is missing, too
+        try:
+            diffuir_core.open_weights(file)  # which raises for a file that is missing, too
+        except UserError as error:
+            raise UserError(str(error).replace(str(file), named)) from error
     data = file.read_bytes()
     return FetchedWeights(file.name, data, _sha256(data))
 
 
-def registered_name(named: str) -> tuple[str, str, str]:
+def registered_name(named: str, tracker: str | None = None) -> tuple[str, str, str]:
     """Split models:/NAME@ALIAS or models:/NAME/VERSION into (MLflow's address, name, alias or version).
 
-    Raises `UserError` for another form, and where MLFLOW_TRACKING_URI is not set.
+    tracker: as for `fetch_weights`. Raises `UserError` for another form, and where no address is known.
     """
     found = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([^/@]+))?", named)
     if found is None:
         raise UserError(
             f"{named} does not name a registered model: write models:/NAME@ALIAS or models:/NAME/VERSION"
         )
-    tracker = os.environ.get("MLFLOW_TRACKING_URI")
+    tracker = tracker or os.environ.get("MLFLOW_TRACKING_URI")
     if not tracker:
         raise UserError(f"{named} needs an MLflow server, and none is named: set MLFLOW_TRACKING_URI")
     return tracker, found[1], found[2] or found[3] or "latest"
@@ -115,10 +120,10 @@ def pinned(named: str | None) -> str | None:
     return storage.absolute(os.fspath(named))
 
 
-def _fetch_from_registry(named: str) -> Path:
+def _fetch_from_registry(named: str, tracker: str | None) -> Path:
     from ..tracking.registry import fetch_registered
 
-    return fetch_registered(*registered_name(named))
+    return fetch_registered(*registered_name(named, tracker))
 
 
 def _sha256(data: bytes) -> str:

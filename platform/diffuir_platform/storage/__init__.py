@@ -1,6 +1,6 @@
 """Files in a folder, on S3 or in memory, by URI: reading, writing, listing, locking, and retrying a busy store."""
 
-from .errors import Busy, NotThere, StoreError, Unwritable, translated_errors, without_credentials
+from .errors import FULL_STORE, Busy, NotThere, StoreError, Unwritable, translated_errors, without_credentials
 from .files import (
     HEAD_BYTES,
     Entry,
@@ -29,6 +29,7 @@ from .retrying import retry
 from .uris import absolute, is_remote, join, split_uri
 
 __all__ = [
+    "FULL_STORE",
     "HEAD_BYTES",
     "OWN_FOLDER",
     "Busy",

@@ -25,7 +25,7 @@ _WRONG_CREDENTIALS = {
 }
 """Error codes of S3 for credentials that the store does not accept."""
 
-_FULL = {"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "StorageFull"}
+FULL_STORE = frozenset(("XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "StorageFull"))
 """Error codes with which stores that speak S3 refuse a file for want of space."""
 _INSUFFICIENT_STORAGE = 507
 """Status code of HTTP (RFC 4918) for the same."""
@@ -94,7 +94,7 @@ def _write_problem(uri: str, error: Exception) -> str | None:
     scheme, bucket, path = split_uri(uri)
     if scheme == "s3":
         status = _s3_response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if s3_error_code(error) in _FULL or status == _INSUFFICIENT_STORAGE:
+        if s3_error_code(error) in FULL_STORE or status == _INSUFFICIENT_STORAGE:
             place = f"the bucket {bucket} at {_shown_endpoint()}"
             return f"no space is left for {place}: free some, or have its quota raised"
         return None

@@ -23,7 +23,7 @@ from ..runtime import ray_session
 from ..storage import Lock
 from ..text import json_values
 from ..tracking import Tracker, open_run
-from ..train.checkpoints import WEIGHTS_FILE
+from ..train.checkpoints import MEASURED_FILE, WEIGHTS_FILE
 from ..train.run import find_user_error, required_cpus, tracking_location, train
 from ..train.settings import TrainConfig
 from ..train.validation import held_out, measure
@@ -33,8 +33,6 @@ from .settings import SweepConfig, SweepPoint
 
 SWEEP_FILE = "sweep.json"
 """File in the sweep's folder with the id of its run in MLflow."""
-MEASURED_FILE = "measured.json"
-"""File in each run's folder with the metrics of its exported weights."""
 TABLE_FILE, RESULTS_FILE, PLOT_FILE = "table.md", "results.json", "plot.png"
 SECONDS_BETWEEN_LOOKS = 30.0
 """Longest time until the sweep sees that a cluster has grown, seconds."""
@@ -49,7 +47,7 @@ def run_sweep(config: SweepConfig) -> int:
     points = config.points()
     if not any(key.partition(".")[0] == "data" for key in config.grid):
         list_sources(config.train.data, {task for point in points for task in point.config.tasks})
-    held_out(config.train.validation)
+    held_out(config.train.validation, config.train.data.max_pixels)
     folder = storage.join(storage.absolute(config.train.storage), config.name)
     with Lock(folder, f"runs the sweep {config.name}", "take another name", "train.storage") as lock:
         results = _complete(config, folder, points, lock)
@@ -217,7 +215,7 @@ def _measure(config: TrainConfig, exported: str) -> dict[str, float]:
     """Measure the exported weights on the held-out pairs, and write the metrics into `MEASURED_FILE`."""
     with fetch_weights(exported).as_file() as file:
         restorer = Restorer(file, precision="float32", guard=False)
-    figures = measure(restorer, held_out(config.validation))
+    figures = measure(restorer, held_out(config.validation, config.data.max_pixels))
     found = {"validation": config.validation.model_dump(mode="json"), "figures": json_values(figures)}
     storage.write_bytes(_file(config, MEASURED_FILE), json.dumps(found, indent=1).encode())
     return figures

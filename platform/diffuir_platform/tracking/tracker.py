@@ -290,6 +290,11 @@ def _experiment(client: Any, name: str, artifacts: str | None) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             found = client.get_experiment_by_name(name)
+    if found.lifecycle_stage != "active":
+        raise UserError(
+            f"MLflow's experiment {name} was deleted: restore it (mlflow experiments restore), or set experiment "
+            "to another name"
+        )
     return str(found.experiment_id)
 
 

@@ -22,6 +22,9 @@ WEIGHTS_FILE = "weights.safetensors"
 SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"
 """Ray Train's list of the complete checkpoints that are kept."""
 
+MEASURED_FILE = "measured.json"
+"""Metrics of a sweep's run on the sweep's validation pairs, beside the exported weights."""
+
 OF_RAY_TRAIN = re.compile(r"checkpoint_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{6}")
 """Names of the folders that Ray Train makes, in the order of time; others are not a run's own."""
 
@@ -55,6 +58,17 @@ def file_of(checkpoint: ray.train.Checkpoint, name: str) -> Iterator[Path]:
         yield folder / name
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_run(folder: str, record: str) -> None:
+    """Remove what a run has left in its folder, its checkpoints first and the file named `record` last.
+
+    Of what somebody else put there, nothing is removed.
+    """
+    for name in found_checkpoints(folder):
+        storage.remove_folder(storage.join(folder, name))
+    for name in (SNAPSHOT_FILE, WEIGHTS_FILE, MEASURED_FILE, record):
+        storage.remove_file(storage.join(folder, name))
 
 
 def found_checkpoints(folder: str) -> dict[str, dict[str, int]]:

@@ -11,6 +11,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from pydantic import ValidationError
+
 from diffuir_core import UserError
 
 from .. import storage
@@ -22,6 +24,8 @@ RUN_FILE = "run.json"
 DATA = "data_fingerprint"
 FILES = "files"
 """Sizes and versions of the photos' files."""
+INITIAL = "init_from"
+"""Recipe of the weights that the run was begun with, which are not needed again once there is a checkpoint."""
 INDEXES = "index_fingerprints"
 """Fingerprints of whole indexes: an index given under another path must have the same
 fingerprint."""
@@ -97,13 +101,21 @@ def _read(file: str) -> dict[str, Any] | None:
 
 def difference(begun: dict[str, Any], settings: dict[str, Any]) -> str | None:
     """Return the first setting that differs, as "name = old value, not new value"; None where all are the same."""
-    # A setting that did not exist when the run was begun acted as its default does.
-    begun = {**result_settings(TrainConfig().model_dump(mode="json")), **begun}
+    begun = _with_defaults(begun)
     for key, value in settings.items():
         was = begun[key]
         if was != value and not (key == "data" and _same_data(was) == _same_data(value)):
             return f"{key} = {json.dumps(was)}, not {json.dumps(value)}"
     return None
+
+
+def _with_defaults(begun: dict[str, Any]) -> dict[str, Any]:
+    """Return recorded settings with all that did not exist yet, which acted as its default does."""
+    known = {key: value for key, value in begun.items() if key in TrainConfig.model_fields}
+    try:
+        return result_settings(TrainConfig.model_validate(known).model_dump(mode="json"))
+    except ValidationError:  # a nested setting that does not exist any more, or a value that is refused now
+        return {**result_settings(TrainConfig().model_dump(mode="json")), **begun}
 
 
 def _same_data(data: dict[str, Any]) -> dict[str, Any]:

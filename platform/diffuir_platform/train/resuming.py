@@ -41,21 +41,18 @@ def prepare_checkpoints(folder: str) -> list[str]:
     """
     found = found_checkpoints(folder)
     listed, wrong = _listed(folder)
-    entries = listed or [Listed(name, age, {}) for age, name in enumerate(sorted(found))]
     if not listed and found and not wrong:
         wrong.append(f"{SNAPSHOT_FILE} names no checkpoint")
-    left = [entry for entry in entries if entry.name in found]
-    if listed:
-        wrong += [f"{entry.name} is gone" for entry in entries if entry not in left]
-    damaged = set()
-    while left:
-        newest = max(left, key=lambda entry: entry.age)
-        reason = _damage(storage.join(folder, newest.name), found[newest.name])
-        if reason is None:
-            break
-        wrong.append(f"{newest.name} {reason}")
-        damaged.add(newest.name)
-        left.remove(newest)
+    wrong += [f"{entry.name} is gone" for entry in listed if entry.name not in found]
+    left = _without_damaged(folder, [entry for entry in listed if entry.name in found], found, wrong)
+    damaged = {entry.name for entry in listed if entry not in left}
+    if not left:
+        # What the list does not name is as good: a list was lost, or somebody has brought a checkpoint back.
+        others = sorted(found.keys() - damaged)
+        left = _without_damaged(
+            folder, [Listed(name, age, {}) for age, name in enumerate(others)], found, wrong
+        )
+        damaged |= set(others) - {entry.name for entry in left}
     if listed and not left:
         raise UserError(
             f"no checkpoint in {folder} can be loaded ({'; '.join(wrong)}): bring one back, take another name, or "
@@ -67,6 +64,24 @@ def prepare_checkpoints(folder: str) -> list[str]:
         for name in sorted(found.keys() - {entry.name for entry in left} - damaged):
             storage.remove_folder(storage.join(folder, name))
     return wrong
+
+
+def _without_damaged(
+    folder: str, entries: Sequence[Listed], found: Mapping[str, Mapping[str, int]], wrong: list[str]
+) -> list[Listed]:
+    """Return `entries` in their order without the newest ones, up to the first that can be loaded.
+
+    found: the files of each checkpoint. wrong: what is wrong with those left out is added.
+    """
+    left = list(entries)
+    while left:
+        newest = max(left, key=lambda entry: entry.age)
+        reason = _damage(storage.join(folder, newest.name), found[newest.name])
+        if reason is None:
+            break
+        wrong.append(f"{newest.name} {reason}")
+        left.remove(newest)
+    return left
 
 
 def _listed(folder: str) -> tuple[list[Listed], list[str]]:

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,15 +21,15 @@ from ray.train.torch import TorchTrainer
 from diffuir_core import UserError, Weights, open_weights
 
 from .. import storage
-from ..data import Items, check_apart, describe, file_versions, fingerprint, list_sources
+from ..data import Items, check_apart, describe, file_versions, fingerprint, list_sources, preprocessing
 from ..inference import fetch_weights
 from ..runtime import cluster_address, ray_session
 from ..storage import Lock, LockClaim, split_uri
 from ..tracking import Tracker, code_state, model_card, open_run, sqlite_uri
-from .checkpoints import WEIGHTS_FILE, file_of, remove_scratch_left_behind
+from .checkpoints import SNAPSHOT_FILE, WEIGHTS_FILE, file_of, remove_run, remove_scratch_left_behind
 from .loop import WorkerSetup, train_worker
 from .progress import ReportMonitor, printed_progress
-from .record import DATA, INDEXES, RUN_FILE, open_record, result_settings, write_record
+from .record import DATA, INDEXES, INITIAL, RUN_FILE, open_record, result_settings, write_record
 from .resuming import prepare_checkpoints
 from .settings import TrainConfig
 from .stopping import StoppedEarly, StopRequest, StopSign, fitted, stop_request
@@ -37,6 +37,9 @@ from .validation import SCORE, held_out, validate
 
 FULL_DISK = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "database or disk is full")
 """Parts of the errors in which Python, Arrow, safetensors and SQLite say that a disk is full."""
+
+MANY = 10_000
+"""Photos from which a line says that their files are looked at, which a store may take minutes for."""
 
 LEAST_TASKS, MOST_TASKS = 2, 16
 """Bounds of the loading tasks per worker where `data_tasks` does not set them; twelve keep an H100 busy with
@@ -52,15 +55,14 @@ def train(config: TrainConfig, overwrite: bool = False, parent: str | None = Non
     """
     sources = list_sources(config.data, config.tasks)
     check_apart(config.data, sources)
-    pairs = held_out(config.validation) if config.validation.wanted else None
-    initial = None if config.init_from is None else initial_weights(config.init_from, config)
+    pairs = held_out(config.validation, config.data.max_pixels) if config.validation.wanted else None
     if split_uri(config.storage)[0] == "memory":
         raise UserError(
             "memory:// is another one in each process: set storage to a folder or s3://bucket/path"
         )
     folder = storage.join(storage.absolute(config.storage), config.name)
     with Lock(folder, f"trains {config.name}", "take another name", "storage") as lock:
-        return _train(config, overwrite, parent, folder, lock.claim, sources, pairs, initial)
+        return _train(config, overwrite, parent, folder, lock.claim, sources, pairs)
 
 
 def _train(
@@ -71,30 +73,44 @@ def _train(
     claim: LockClaim,
     sources: dict[str, Items],
     pairs: dict[str, Items] | None,
-    initial: Weights | None,
 ) -> str:
     """Train while this process holds the lock of the run's folder."""
     exported = storage.join(folder, WEIGHTS_FILE)
+    initial = None
+    if overwrite and config.init_from is not None:  # before anything is removed
+        initial = initial_weights(config.init_from, config, sources)
     # Nothing but a run is removed: after a typing error, the folder may be somebody's own.
     if overwrite and storage.exists(storage.join(folder, RUN_FILE)):
-        storage.remove_folder(folder)
+        remove_run(folder, RUN_FILE)
+    count = max(map(len, sources.values()))
+    if count >= MANY:
+        print(f"looking at the files of {count:,} photos", flush=True)
     record = open_record(config, folder, fingerprint(sources), file_versions(sources))
     if storage.exists(exported):
         print(f"{config.name} is finished: its weights are in {exported}")
         return exported
     remove_scratch_left_behind()
-    if wrong := prepare_checkpoints(folder):
-        print(f"the run goes on from the newest checkpoint that can be loaded: {'; '.join(wrong)}")
+    wrong = prepare_checkpoints(folder)
+    has_checkpoint = storage.exists(storage.join(folder, SNAPSHOT_FILE))
+    if wrong:
+        goes_on = "goes on from the newest checkpoint that can be loaded" if has_checkpoint else "begins anew"
+        print(f"the run {goes_on}: {'; '.join(wrong)}")
+    is_needed = not (has_checkpoint and INITIAL in record)
+    if config.init_from is not None and initial is None and is_needed:
+        initial = initial_weights(config.init_from, config, sources)
+    if initial is not None:
+        record[INITIAL] = initial.recipe
+        write_record(folder, record)
     tracker = _open_tracker(config, folder, record, parent)
     recipe = {
         "settings": result_settings(config.model_dump(mode="json")),
         "data": describe({task: sources[task] for task in config.tasks}),
         "fingerprints": {"index": record[INDEXES], "data": record[DATA]},
     }
-    if initial is not None:
+    if config.init_from is not None:
         # Exported weights tell how the first ones were trained, and not where they lay on somebody's machine.
-        recipe["init_from"] = initial.recipe
-        named = str(config.init_from)
+        recipe["init_from"] = record[INITIAL]
+        named = config.init_from
         recipe["settings"]["init_from"] = named if named.startswith("models:/") else named.rpartition("/")[2]
     print(
         f"run {config.name}: {config.steps} steps in {folder}; MLflow: {tracker.address} run {tracker.run_id}"
@@ -142,13 +158,16 @@ def _check_finished(config: TrainConfig, result: ray.train.Result, request: Stop
         )
 
 
-def initial_weights(named: str, config: TrainConfig) -> Weights:
-    """Load the weights to start from, named as `fetch_weights` takes them.
+def initial_weights(named: str, config: TrainConfig, sources: Mapping[str, Items]) -> Weights:
+    """Load the weights to start from, named as `fetch_weights` takes them, from the registry of the run's tracker.
 
-    Raises `UserError` as `fetch_weights` does, and where they are of another variant, schedule or condition: the
-    network would start with answers to another question.
+    sources: the items of each task. A line is printed for each task whose photos the weights were trained to see
+    equalised and the run's are not, or the other way round: the run unlearns that. Raises `UserError` as
+    `fetch_weights` does, and where they are of another variant, schedule or condition: the network would start
+    with answers to another question.
     """
-    weights = fetch_weights(named).open()
+    tracker = tracking_location(config)[0] if named.startswith("models:/") else None
+    weights = fetch_weights(named, tracker=tracker).open()
     of_weights = {
         "variant": weights.model.variant.name,
         "delta_end": weights.schedule.delta_end,
@@ -160,6 +179,15 @@ def initial_weights(named: str, config: TrainConfig) -> Weights:
             raise UserError(
                 f"{named} was trained with {key} = {found}, the run has {wanted}: set {key} = {found}, or another "
                 "init_from"
+            )
+    prepared = preprocessing({task: sources[task] for task in config.tasks})
+    known = {**weights.recipe.get("data", {}), **weights.preprocessing}  # a release does not say what it saw
+    for task in config.tasks:
+        if task in known and weights.preprocessing.get(task) != prepared.get(task):
+            theirs, ours = ("", "not ") if task in weights.preprocessing else ("un", "")
+            print(
+                f"{named} was trained on {task} photos with {theirs}equalised histograms, and the run's are "
+                f"{ours}equalised: it learns anew how they look (diffuir index has --equalise)"
             )
     return weights
 
@@ -344,6 +372,8 @@ def find_user_error(error: BaseException) -> str | None:
             "a disk is full, that of the run's folder or of the temporary files: make room, and the same command "
             "goes on"
         )
+    if any(f"({code})" in text for code in storage.FULL_STORE for text in texts):
+        return "the store of the run's folder is full: make room, and the same command goes on"
     return None
 
 

@@ -96,7 +96,8 @@ class TrainConfig(Config):
     condition: Condition = "full"
     """Condition of the ablation in Table 2: full, no-sdt (RDDM), no-ec-sdt (conditional DDPM) or no-ic-sdt."""
     init_from: str | None = None
-    """Weights to start from: a path, a URI, or models:/NAME@ALIAS of MLflow's registry; null for random ones."""
+    """Weights to start from: a path, a URI, or models:/NAME@ALIAS of the registry of the run's MLflow; null for
+    random ones."""
 
     data: DataConfig = Field(default_factory=DataConfig)
     validation: ValidationConfig = ValidationConfig()

@@ -15,6 +15,7 @@ import ray.train
 
 from diffuir_core import Restorer, UserError, open_weights
 from diffuir_core.degradations import TASKS
+from diffuir_core.imaging import DEFAULT_LIMITS
 from diffuir_core.metrics import psnr, ssim
 
 from ..data import DataConfig, Items, PairFolder, Source, find_items, read_whole
@@ -29,14 +30,20 @@ Score = tuple[float, float]
 """PSNR (dB) and SSIM of one photo."""
 
 
-def held_out(config: ValidationConfig) -> dict[str, Items]:
+def held_out(config: ValidationConfig, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> dict[str, Items]:
     """Return the validation pairs by task, at most `config.images` of each, spread evenly over all there are.
 
-    Raises `UserError` as `list_sources` does, where there are none, and for a pair that can't be read or whose two
-    photos differ in size.
+    max_pixels: as in `DataConfig`. Raises `UserError` as `list_sources` does, where there are none, and for a pair
+    that can't be read or whose two photos differ in size.
     """
     pairs = {task: tuple(PairFolder(path=path) for path in paths) for task, paths in config.pairs.items()}
-    data = DataConfig(index=config.index, split=config.split, datasets=config.datasets, pairs=pairs)
+    data = DataConfig(
+        index=config.index,
+        split=config.split,
+        datasets=config.datasets,
+        pairs=pairs,
+        max_pixels=max_pixels,
+    )
     found = {task: items.pairs() for task, items in find_items(data, "validation").items()}
     chosen = {}
     for task, items in found.items():

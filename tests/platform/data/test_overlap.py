@@ -80,13 +80,17 @@ def test_an_index_leaves_them_out_and_names_them(tests: str, tmp_path: Path) -> 
     assert open_index(uri).apart_from == (open_index(tests).fingerprint,)
 
 
-def test_a_run_is_refused_with_the_pairs_named(tests: str, tmp_path: Path) -> None:
+def test_a_run_is_refused_with_the_pairs_named(
+    tests: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = save(tmp_path / "train", a=picture(4), leaked=same_place(picture(2))["darker"])
     config = DataConfig(clean=(root,), apart_from=(tests,))
     with pytest.raises(UserError, match=r"leaked\.jpg shows what held/three\.jpg shows.*leave them out"):
         check_apart(config, list_sources(config))
     (root / "leaked.jpg").unlink()
+    capsys.readouterr()
     check_apart(config, list_sources(config))
+    assert capsys.readouterr().out == f"comparing 1 photo with those of {tests}\n"
 
 
 def test_an_index_that_was_compared_is_not_read_again(tests: str, tmp_path: Path) -> None:

@@ -126,15 +126,17 @@ def nonsense_in_a_file(s3: Store, tmp_path: Path) -> str:
 def test_a_file_that_is_gone_or_holds_no_weights_is_one_sentence(
     place: Callable[[Store, Path], str], says: str, s3: Store, tmp_path: Path
 ) -> None:
+    named = place(s3, tmp_path)
     with pytest.raises(UserError, match=re.escape(says)) as raised:
-        fetch_weights(place(s3, tmp_path))
+        fetch_weights(named)
     assert "\n" not in str(raised.value)
+    assert named in str(raised.value) or place is no_such_bucket
 
 
 @pytest.mark.parametrize(
     ("named", "says"),
     [
-        ("models:/mine/1", "is not a readable safetensors file"),
+        ("models:/mine/1", "models:/mine/1 is not a readable safetensors file"),
         ("models:/mine/9", "there is no models:/mine/9"),
         ("models:/mine@staging", "there is no models:/mine@staging"),
         ("models:/other", "there is no models:/other/latest"),

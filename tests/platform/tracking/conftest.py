@@ -2,25 +2,12 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from diffuir_platform.tracking import Tracker, open_run
-from support.mlflow_server import Server, Start
-
-
-@pytest.fixture(scope="session")
-def server(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copyfile(empty, folder / "server.db")
-    server = Server(folder)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
+from support.mlflow_server import Start
 
 
 @pytest.fixture(scope="module")

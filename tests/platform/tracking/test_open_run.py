@@ -56,6 +56,17 @@ def test_a_run_that_the_tracker_does_not_have_is_gone_on_from_by_a_new_one(
     assert tags["diffuir.continues"] == first.run_id
 
 
+def test_a_deleted_experiment_is_named_with_a_way_on(start: Start) -> None:
+    first = start(experiment="gone")
+    client = MlflowClient(first.uri)
+    client.delete_experiment(client.get_experiment_by_name("gone").experiment_id)
+    with pytest.raises(
+        UserError, match=r"experiment gone was deleted: .*, or set experiment to another name"
+    ):
+        start(first.run_id, experiment="gone")
+    assert start(first.run_id, experiment="other").run_id != first.run_id
+
+
 def test_a_spool_that_cannot_be_written_is_named(database: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="name another folder"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,18 @@ def test_files_in_a_bucket_are_looked_at_by_their_folders(s3: Store, tmp_path: P
     assert first == again
     storage.write_bytes(f"{s3.uri}/photos/deep/b.png", b"other")
     assert file_versions(sources).sizes != first.sizes
+
+
+def test_a_run_begun_before_settings_within_others_existed_goes_on_with_their_defaults(begun: Path) -> None:
+    file = begun / "run" / "run.json"
+    record = json.loads(file.read_text())
+    del record["settings"]["data"]["max_pixels"]
+    del record["settings"]["stages"][0]["whole"]
+    file.write_text(json.dumps(record))
+    resume(begun)
+    with pytest.raises(UserError, match="was begun with data = "):
+        resume(begun, max_pixels=10**6)
+    record["settings"]["ema"]["a setting of before"] = 1
+    file.write_text(json.dumps(record))
+    with pytest.raises(UserError, match="was begun with "):
+        resume(begun)

@@ -138,6 +138,19 @@ def test_an_older_checkpoint_that_is_gone_does_not_matter(folder: str) -> None:
     assert listed_in(folder) == ([SECOND], SECOND)
 
 
+@pytest.mark.parametrize("listed", ["gone", "damaged"])
+def test_where_the_list_names_no_good_one_another_that_is_there_is_taken(folder: str, listed: str) -> None:
+    """As after somebody has brought an older checkpoint back."""
+    run_with(folder, [SECOND, THIRD], [FIRST] if listed == "gone" else [FIRST, SECOND, THIRD])
+    if listed == "damaged":
+        for name in (SECOND, THIRD):
+            storage.write_bytes(f"{folder}/{name}/{STATE_FILE}", b"nonsense")
+    wrong = prepare_checkpoints(folder)
+    assert sorted(line.split()[0] for line in wrong) == [SECOND, THIRD]
+    assert listed_in(folder) == ([FIRST], FIRST)
+    assert checkpoints_in(folder) == ([FIRST] if listed == "gone" else [FIRST, SECOND, THIRD])
+
+
 def test_without_any_good_checkpoint_the_run_is_refused_and_nothing_removed(folder: str) -> None:
     run_with(folder, [FIRST, SECOND], [FIRST])
     storage.write_bytes(f"{folder}/{FIRST}/{STATE_FILE}", b"nonsense")

@@ -130,6 +130,21 @@ def test_overwriting_leaves_a_folder_alone_that_is_no_run(photos: Path, tmp_path
     assert kept.read_text() == "years of work"
 
 
+def test_overwriting_a_run_leaves_what_somebody_else_put_into_its_folder(
+    photos: Path, finished: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(finished / "test", tmp_path / "test")
+    for name in ("checkpoint_best_keep/weights.safetensors", "thesis.txt"):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("mine")
+    (run / "measured.json").write_text("{}")
+    with pytest.raises(UserError, match="tracker"):
+        train(config(photos, tmp_path, tracking_uri="http://127.0.0.1:9"), overwrite=True)
+    left = {file.relative_to(run).as_posix() for file in run.rglob("*") if file.is_file()}
+    mine = {"checkpoint_best_keep/weights.safetensors", "thesis.txt"}
+    assert left == {*mine, "run.json", ".validate_storage_marker"}
+
+
 def test_a_run_that_another_process_trains_is_refused(photos: Path, tmp_path: Path) -> None:
     with (
         Lock(str(tmp_path / "test"), "trains test", "take another name"),
@@ -159,21 +174,6 @@ def test_a_run_that_another_took_over_ends(photos: Path, runs: Path, ray: object
         ended.set()
         taker.join()
     assert lock.read_text() == other
-
-
-def test_initial_weights_of_another_variant_are_refused(photos: Path, tmp_path: Path, weights: Path) -> None:
-    with pytest.raises(UserError, match="was trained with variant = T, the run has S: set variant = T, or"):
-        train(config(photos, tmp_path, init_from=str(weights), variant="S"))
-
-
-@pytest.mark.parametrize(("key", "value"), [("delta_end", 1.4e-3), ("condition", "no-sdt")])
-def test_initial_weights_of_another_diffusion_are_refused(
-    photos: Path, tmp_path: Path, weights: Path, key: str, value: object
-) -> None:
-    with pytest.raises(
-        UserError, match=rf"{weights} was trained with {key} = .*, the run has {value}: set {key}"
-    ):
-        train(config(photos, tmp_path, init_from=str(weights), **{key: value}))
 
 
 @pytest.mark.slow
