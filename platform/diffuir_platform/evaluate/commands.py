@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from diffuir_core.metrics import DEFAULT_PROTOCOL
+
 from ..command_line import SettingsCommand
 from ..restore.inputs import check_output
+from ..text import counted
 from .benchmark import evaluate
 from .demo import demo
 from .folder_restorer import folder_restorer
-from .report import Settings, terminal_table, write_report
+from .report import Settings, by_note, terminal_table, write_report
 from .settings import DemoSettings, EvaluateSettings
 
 
@@ -27,7 +30,7 @@ def run_evaluate(settings: EvaluateSettings) -> int:
         seed=settings.seed,
         precision=settings.precision,
         guard=settings.guard,
-        channel=settings.channel,
+        protocol=settings.protocol,
     )
     report = evaluate(settings.pairs, folder_restorer(settings.restore_options()), recorded, out)
     console = Console(soft_wrap=True)
@@ -37,6 +40,10 @@ def run_evaluate(settings: EvaluateSettings) -> int:
         console.print(f"not measured: {len(report.failed)}")
         for name, reason in report.failed.items():
             console.print(f"  {name}: {reason}", markup=False, highlight=False)
+    for note, names in by_note(report.notes).items():
+        console.print(
+            f"{counted(len(names), 'pair')}, first {names[0]}: {note}", markup=False, highlight=False
+        )
     if out is not None:
         write_report(report, out)
         console.print(
@@ -52,7 +59,7 @@ def run_demo(settings: DemoSettings) -> int:
     """
     made = demo(settings.out, folder_restorer(settings.restore_options()))
     console = Console(soft_wrap=True)
-    console.print(terminal_table(made.tasks, first="task", title="PSNR (dB) and SSIM on Y"))
+    console.print(terminal_table(made.tasks, first="task", title=f"PSNR (dB) and SSIM by {DEFAULT_PROTOCOL}"))
     console.print(f"contact sheet: {made.sheet}", markup=False, highlight=False)
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffuir_core.metrics import Channel
+from diffuir_core.metrics import DEFAULT_PROTOCOL, ProtocolName
 
 from ..config import Config, field_of
 from ..restore.settings import Device, Guard, Precision, RestoreOptions
@@ -44,7 +44,7 @@ class EvaluateSettings(MeasuredRestore):
         description="Leave out what is implausible of the model's change, as `diffuir restore` does; off measures "
         "the model alone.",
     )
-    channel: Channel = "y"
-    """Measure on luma (y) or on all colour channels (rgb)."""
+    protocol: ProtocolName = DEFAULT_PROTOCOL
+    """Definition of PSNR and SSIM; the README of the core has what each is and how far they differ."""
     out: Path | None = None
     """Folder for table.md, results.json and the restored photos; null keeps none of them."""
