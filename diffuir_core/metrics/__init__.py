@@ -13,9 +13,17 @@ except ImportError as error:
 
 from .errors import MetricError
 from .fidelity import psnr, ssim
-from .il_niqe import IlNiqeModel, fit_il_niqe, il_niqe, read_il_niqe, write_il_niqe
+from .il_niqe import (
+    IL_NIQE_VARIANTS,
+    IlNiqeModel,
+    fit_il_niqe,
+    il_niqe,
+    il_niqe_samples,
+    read_il_niqe,
+    write_il_niqe,
+)
 from .loe import LOE_VARIANTS, loe
-from .niqe import NIQE_VARIANTS, fit_niqe, niqe, read_niqe, write_niqe
+from .niqe import NIQE_VARIANTS, fit_niqe, niqe, niqe_samples, read_niqe, write_niqe
 from .pairs import MeanPsnr, Signature, better_truths, mean_psnr, signature, truth_note
 from .protocols import (
     DEFAULT_PROTOCOL,
@@ -31,6 +39,7 @@ from .scene_statistics import Gaussian
 
 __all__ = [
     "DEFAULT_PROTOCOL",
+    "IL_NIQE_VARIANTS",
     "LOE_VARIANTS",
     "NIQE_VARIANTS",
     "PROTOCOLS",
@@ -48,10 +57,12 @@ __all__ = [
     "fit_niqe",
     "grey",
     "il_niqe",
+    "il_niqe_samples",
     "loe",
     "luma",
     "mean_psnr",
     "niqe",
+    "niqe_samples",
     "psnr",
     "read_il_niqe",
     "read_niqe",

@@ -67,6 +67,25 @@ PUBLISHED = "templateModel.mat of the authors' code (www4.comp.polyu.edu.hk/~csl
 
 
 @dataclass(frozen=True, kw_only=True)
+class IlNiqeVariant:
+    """One of the definitions of IL-NIQE that circulate."""
+
+    name: str
+    resized: bool
+    """Whether the image is resized to 524x524 pixels first, by MATLAB's `imresize`."""
+    source: str
+
+
+IL_NIQE_VARIANTS = {
+    variant.name: variant
+    for variant in (
+        IlNiqeVariant(name="il-niqe", resized=True, source="the authors' MATLAB code"),
+        IlNiqeVariant(name="il-niqe-unresized", resized=False, source="that code without its first step"),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class IlNiqeModel:
     """Pristine statistics, in the space of c principal components of the 468 features."""
 
@@ -107,37 +126,41 @@ def write_il_niqe(path: Path, model: IlNiqeModel) -> None:
     )
 
 
-def il_niqe(pixels: Pixels, model: IlNiqeModel, resize: bool = True) -> float:
+def il_niqe(pixels: Pixels, model: IlNiqeModel, variant: str = "il-niqe") -> float:
     """IL-NIQE of a uint8 RGB photo (H, W, 3); lower is better.
 
-    model: what `read_il_niqe` returns. resize: to 524x524 pixels with MATLAB's `imresize` first, as the authors
-    do; otherwise the photo is measured in its own size. Raises `MetricError` where no block of 84x84 pixels has
-    statistics.
+    model: what `read_il_niqe` returns. variant: a name of `IL_NIQE_VARIANTS`. Raises `MetricError` where no block
+    of 84x84 pixels has statistics, `UserError` for a name that is no variant.
     """
-    features = block_features(pixels, resize)[0]
+    features = block_features(pixels, variant)[0]
     features = np.where(np.isinf(features), IN_PLACE_OF_INFINITY, features)
     points = (features - model.centre) @ model.components
     complete = points[~np.isnan(points).any(axis=1)]
     if len(complete) == 0:
-        raise MetricError("IL-NIQE needs a block of 84x84 pixels that is not flat, and this image has none.")
+        raise MetricError("IL-NIQE needs a block of 84x84 pixels that is not flat, and this image has none")
     # Of a single block MATLAB's `nancov` is one number, which it adds to every entry of the pristine covariance.
     covariance = np.asarray(np.cov(complete, rowvar=False) if len(complete) > 1 else np.var(complete, ddof=1))
     points = np.where(np.isnan(points), complete.mean(axis=0), points)
     return float(distances(points, model.mean, model.covariance, covariance).mean())
 
 
-def fit_il_niqe(photos: Iterable[Pixels], resize: bool = True, components: int = COMPONENTS) -> IlNiqeModel:
-    """Fit pristine statistics to uint8 RGB photos, as the authors do: over blocks with at least 0.78 of the local
-    contrast of their photo's sharpest, projected on their first principal components.
+def il_niqe_samples(pixels: Pixels, variant: str = "il-niqe") -> Levels:
+    """The features (n, 468) of the sharp blocks of a pristine photo, uint8 RGB (H, W, 3), for `fit_il_niqe`.
 
-    Raises `UserError` where all photos together give no more blocks than `components`.
+    Sharp are those with more than 0.78 of the local contrast of the sharpest, as the authors take them. Raises
+    `MetricError` for a photo that is smaller than a block.
     """
-    chosen = []
-    for pixels in photos:
-        features, sharpness = block_features(pixels, resize)
-        usable = np.isfinite(features).all(axis=1)
-        chosen.append(features[usable & (sharpness > SHARP * sharpness[usable].max(initial=0.0))])
-    features = np.concatenate(chosen) if chosen else np.empty((0, FEATURES))
+    features, sharpness = block_features(pixels, variant)
+    usable = np.isfinite(features).all(axis=1)
+    return features[usable & (sharpness > SHARP * sharpness[usable].max(initial=0.0))]
+
+
+def fit_il_niqe(samples: Iterable[Levels], components: int = COMPONENTS) -> IlNiqeModel:
+    """Fit pristine statistics to the `il_niqe_samples` of photos, projected on their first principal components.
+
+    Raises `UserError` where there are no more samples than `components`.
+    """
+    features = np.concatenate([np.empty((0, FEATURES)), *samples])
     if len(features) <= components:
         raise UserError(
             f"these photos give {len(features)} sharp blocks of {BLOCK}x{BLOCK} pixels, and IL-NIQE needs more "
@@ -149,19 +172,21 @@ def fit_il_niqe(photos: Iterable[Pixels], resize: bool = True, components: int =
     return IlNiqeModel(mean=found.mean, covariance=found.covariance, centre=centre, components=axes)
 
 
-def block_features(pixels: Pixels, resize: bool) -> tuple[Levels, Levels]:
+def block_features(pixels: Pixels, variant: str) -> tuple[Levels, Levels]:
     """The 468 features of each block, and its sharpness: the mean of its local deviations.
 
     NaN where a block lacks levels of one sign. Raises `MetricError` for an image that is smaller than a block.
     """
     check_photo(pixels)
-    levels = (imresize(pixels, SIDE, SIDE) if resize else pixels).astype(np.float64)
-    rows, columns = (side // BLOCK for side in levels.shape[:2])
+    if variant not in IL_NIQE_VARIANTS:
+        raise UserError(f"there is no {variant!r}: choose one of {', '.join(IL_NIQE_VARIANTS)}")
+    resized = imresize(pixels, SIDE, SIDE) if IL_NIQE_VARIANTS[variant].resized else pixels
+    rows, columns = (side // BLOCK for side in resized.shape[:2])
     if min(rows, columns) < 1:
         raise MetricError(
-            f"IL-NIQE needs images of at least {BLOCK}x{BLOCK} pixels, this one is {size_of(pixels)}."
+            f"{variant} needs images of at least {BLOCK}x{BLOCK} pixels, this one is {size_of(pixels)}"
         )
-    colours = np.moveaxis(levels[: rows * BLOCK, : columns * BLOCK], 2, 0)
+    colours = np.moveaxis(resized[: rows * BLOCK, : columns * BLOCK].astype(np.float64), 2, 0)
     opponents = np.tensordot(np.array(OPPONENTS), colours, axes=1)
     sharpness = blocks_of(normalised(opponents[2], WINDOW).deviation, BLOCK).mean(axis=(1, 2))
     features = [

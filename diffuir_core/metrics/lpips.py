@@ -215,7 +215,7 @@ def load_lpips(variant: str, backbone: Path, linear: Path) -> Lpips:
     Raises `UserError` for a file that is missing or another one, which says where the right one is published.
     """
     published = BACKBONES[lpips_variant(variant).backbone]
-    return Lpips(variant, _read(backbone, published.file), _read(linear, published.linear))
+    return Lpips(variant, read_published(backbone, published.file), read_published(linear, published.linear))
 
 
 def lpips_variant(name: str) -> LpipsVariant:
@@ -226,7 +226,8 @@ def lpips_variant(name: str) -> LpipsVariant:
         raise UserError(f"there is no LPIPS {name!r}: choose one of {', '.join(LPIPS_VARIANTS)}") from None
 
 
-def _read(path: Path, published: PublishedFile) -> dict[str, Tensor]:
+def read_published(path: Path, published: PublishedFile) -> dict[str, Tensor]:
+    """Read a file of weights, which must be `published` by its hash; raises `UserError` where it is not."""
     wanted = f"it should be {published.name}, which is published at {published.at}"
     try:
         with open(path, "rb") as file:

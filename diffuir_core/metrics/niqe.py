@@ -118,21 +118,23 @@ def niqe(
     return float(distances(found.mean[None], pristine.mean, pristine.covariance, found.covariance)[0])
 
 
-def fit_niqe(photos: Iterable[Pixels], variant: str = "niqe-matlab") -> Gaussian:
-    """Fit pristine statistics to uint8 RGB photos, as the authors do: over blocks with at least 0.75 of the local
-    contrast of their photo's sharpest.
+def niqe_samples(pixels: Pixels, variant: str = "niqe-matlab") -> Levels:
+    """The features (n, 36) of the sharp blocks of a pristine photo, uint8 RGB (H, W, 3), for `fit_niqe`.
 
-    Raises `MetricError` for a photo under 96x96 pixels, `UserError` where all photos together give too few blocks.
+    Sharp are those with more than 0.75 of the local contrast of the sharpest, as the authors take them. Raises
+    `MetricError` for a photo under 96x96 pixels.
     """
-    chosen = []
-    for pixels in photos:
-        features, sharpness = _block_features(pixels, niqe_variant(variant), "y", 0)
-        chosen.append(features[sharpness > SHARP * sharpness.max()])
-    features = np.concatenate(chosen) if chosen else np.empty((0, FEATURES))
-    usable = int((~np.isnan(features).any(axis=1)).sum())
-    if usable <= FEATURES:
+    features, sharpness = _block_features(pixels, niqe_variant(variant), "y", 0)
+    sharp = features[sharpness > SHARP * sharpness.max()]
+    return sharp[~np.isnan(sharp).any(axis=1)]
+
+
+def fit_niqe(samples: Iterable[Levels]) -> Gaussian:
+    """Fit pristine statistics to the `niqe_samples` of photos; raises `UserError` where these are too few."""
+    features = np.concatenate([np.empty((0, FEATURES)), *samples])
+    if len(features) <= FEATURES:
         raise UserError(
-            f"these photos give {usable} sharp blocks of {BLOCK}x{BLOCK} pixels, and NIQE needs more than "
+            f"these photos give {len(features)} sharp blocks of {BLOCK}x{BLOCK} pixels, and NIQE needs more than "
             f"{FEATURES}: add photos"
         )
     return fit(features)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,7 @@ CHUNK = 1024
 """Signatures that are compared with all others at once."""
 
 
-@dataclass(frozen=True)
-class MeanPsnr:
+class MeanPsnr(NamedTuple):
     """A mean of PSNRs in which equal images do not count."""
 
     value: float

@@ -21,10 +21,11 @@ def read_arrays(path: Path, meant: str) -> dict[str, Any]:
     is missing or no such file.
     """
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file:
+            if path.suffix != ".npz":
+                return dict(loadmat(file))
+            with np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
-        return dict(loadmat(path))
     except FileNotFoundError:
         raise UserError(f"there is no {path}: it should hold {meant}") from None
     except (OSError, ValueError, zipfile.BadZipFile, MatReadError, NotImplementedError) as error:

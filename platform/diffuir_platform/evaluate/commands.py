@@ -1,4 +1,4 @@
-"""The commands `diffuir evaluate` and `diffuir demo`."""
+"""The commands `diffuir evaluate`, `diffuir demo` and `diffuir fit-niqe`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from ..text import counted
 from .benchmark import evaluate
 from .demo import demo
 from .folder_restorer import folder_restorer
+from .pristine import fit_pristine
 from .report import Settings, by_note, terminal_table, write_report
-from .settings import DemoSettings, EvaluateSettings
+from .settings import DemoSettings, EvaluateSettings, FitNiqeSettings
 
 
 def run_evaluate(settings: EvaluateSettings) -> int:
@@ -64,5 +65,26 @@ def run_demo(settings: DemoSettings) -> int:
     return 0
 
 
+def run_fit_niqe(settings: FitNiqeSettings) -> int:
+    """Fit the statistics that NIQE or IL-NIQE compares with to pristine photos.
+
+    The published ones may not be passed on. Exit code 1: some photos could not be used and are named.
+    """
+    fitted = fit_pristine(settings.photos, settings.out, settings.metric)
+    console = Console(soft_wrap=True)
+    for path, reason in fitted.failed.items():
+        console.print(f"not used: {path}: {reason}", markup=False, highlight=False)
+    console.print(
+        f"written: {settings.out}, {settings.metric} of {fitted.blocks} sharp blocks of "
+        f"{counted(fitted.photos, 'photo')}",
+        markup=False,
+        highlight=False,
+    )
+    return 1 if fitted.failed else 0
+
+
 evaluate_command = SettingsCommand(run_evaluate, EvaluateSettings, arguments={"pairs": "PAIRS"})
 demo_command = SettingsCommand(run_demo, DemoSettings)
+fit_niqe_command = SettingsCommand(
+    run_fit_niqe, FitNiqeSettings, arguments={"photos": "FOLDER", "out": "OUT"}
+)

@@ -17,7 +17,9 @@ from diffuir_core.metrics import DEFAULT_PROTOCOL, ProtocolName, mean_psnr
 from .. import storage
 from ..text import json_values, markdown_table
 
-HEADINGS = ("set", "images", "PSNR before", "PSNR after", "gain", "SSIM before", "SSIM after")
+NAMES = 2
+"""Leading columns of a table that hold names."""
+HEADINGS = ("set", "protocol", "images", "PSNR before", "PSNR after", "gain", "SSIM before", "SSIM after")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class SetSummary:
         """Return its row of a table, in the order of HEADINGS."""
         return (
             self.name,
+            self.protocol,
             str(self.images),
             _psnr_cell(self.psnr_before, self.equal_before),
             _psnr_cell(self.psnr_after, self.equal_after),
@@ -140,7 +143,9 @@ def terminal_table(summaries: Sequence[SetSummary], first: str = "set", title: s
     # Text objects, as rich would take brackets in a name for markup.
     table = Table(title=Text(title) if title else None, title_justify="left")
     for index, heading in enumerate((first, *HEADINGS[1:])):
-        table.add_column(heading.replace(" ", "\n"), justify="right" if index else "left", vertical="bottom")
+        table.add_column(
+            heading.replace(" ", "\n"), justify="left" if index < NAMES else "right", vertical="bottom"
+        )
     for summary in summaries:
         table.add_row(*(Text(cell) for cell in summary.cells()))
     return table
@@ -148,7 +153,7 @@ def terminal_table(summaries: Sequence[SetSummary], first: str = "set", title: s
 
 def markdown_report(report: Report) -> str:
     """Return the table in Markdown, with the settings above it and failures and notes below."""
-    table = markdown_table(HEADINGS, [summary.cells() for summary in report.sets()], left=1)
+    table = markdown_table(HEADINGS, [summary.cells() for summary in report.sets()], left=NAMES)
     lines = [report.caption(), "", table]
     if report.failed:
         lines += ["", "Not measured:", "", *(f"- {name}: {reason}" for name, reason in report.failed.items())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from diffuir_core.metrics import DEFAULT_PROTOCOL, ProtocolName
 
@@ -28,6 +29,17 @@ class DemoSettings(MeasuredRestore):
 
     out: Path = Path("demo")
     """Folder for the photos and the contact sheet."""
+
+
+class FitNiqeSettings(Config):
+    """The settings of `diffuir fit-niqe`."""
+
+    photos: Path
+    """Folder of pristine photos: sharp, clean and natural; NIQE's authors took 125."""
+    out: Path
+    """File for the statistics; its name ends in .npz."""
+    metric: Literal["niqe-matlab", "niqe-released", "il-niqe", "il-niqe-unresized"] = "niqe-matlab"
+    """Definition that the statistics are for."""
 
 
 class EvaluateSettings(MeasuredRestore):
