@@ -52,7 +52,7 @@ HALVING = gaussian_window(6, 0.9)
 OPPONENTS = ((0.3, 0.04, -0.35), (0.34, -0.6, 0.17), (0.06, 0.63, 0.27))
 """Weights of R, G and B in the opponent colours O1, O2 and O3."""
 LOG_OFFSET = 1e-5
-"""What is added to levels before their logarithm."""
+"""Offset of levels before their logarithm."""
 DERIVATIVE_SIGMA, DERIVATIVE_SHRINK = 1.66, 0.28
 """Standard deviation of the Gaussian derivatives, pixels; at scale s it is divided by s to the second."""
 WAVELENGTH, WAVELENGTH_SHRINK, WAVELENGTH_STEP = 2.4, 0.87, 1.31
@@ -62,7 +62,7 @@ WAVELENGTHS, ORIENTATIONS = 3, 4
 RADIAL_SIGMA, ANGULAR_RATIO = 0.55, 1.1
 """Bandwidths of the log-Gabor filters: sigma over centre frequency; orientations' spacing over their sigma."""
 IN_PLACE_OF_INFINITY = 10_000.0
-"""What takes the place of an infinite feature."""
+"""Level that takes the place of an infinite feature."""
 PUBLISHED = "templateModel.mat of the authors' code (www4.comp.polyu.edu.hk/~cslzhang/IQA/ILNIQE/ILNIQE.htm)"
 
 

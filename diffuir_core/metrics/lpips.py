@@ -25,7 +25,7 @@ SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 """ImageNet's mean and deviation, for levels in [-1, 1]."""
 EPSILON = 1e-10
-"""What is added to the length of a feature before it is divided by it."""
+"""Offset of the length that a feature is divided by."""
 
 
 @dataclass(frozen=True, kw_only=True)

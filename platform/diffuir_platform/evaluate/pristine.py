@@ -26,7 +26,7 @@ from ..data.pairs import images_in
 
 @dataclass(frozen=True, kw_only=True)
 class FittedPristine:
-    """What statistics were fitted to."""
+    """The photos and blocks that statistics were fitted to."""
 
     photos: int
     blocks: int
