@@ -1,6 +1,6 @@
 """Protocols of PSNR and SSIM: which levels are compared, and what SSIM does at borders.
 
-What papers call PSNR and SSIM "on Y" or "on RGB" are several definitions, which differ by up to 1.2 dB and 0.2 of
+What papers call PSNR and SSIM "on Y" or "on RGB" are several definitions, which differ by up to 1.6 dB and 0.27 of
 SSIM on the same images. `PROTOCOLS` holds each of them once, under the name that every figure carries.
 """
 

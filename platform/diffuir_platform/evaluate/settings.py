@@ -57,6 +57,6 @@ class EvaluateSettings(MeasuredRestore):
         "the model alone.",
     )
     protocol: ProtocolName = DEFAULT_PROTOCOL
-    """Definition of PSNR and SSIM; the README of the core has what each is and how far they differ."""
+    """Definition of PSNR and SSIM; diffuir_core/metrics/README.md has what each is and how far they differ."""
     out: Path | None = None
     """Folder for table.md, results.json and the restored photos; null keeps none of them."""

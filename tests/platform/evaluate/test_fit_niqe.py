@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from PIL import Image
 
 from diffuir_core.errors import UserError
 from diffuir_core.imaging import decode
-from diffuir_core.metrics import fit_niqe, niqe_samples, read_niqe
+from diffuir_core.metrics import IL_NIQE_VARIANTS, NIQE_VARIANTS, fit_niqe, niqe_samples, read_niqe
 from diffuir_platform.command_table import app
 from diffuir_platform.data.examples import PHOTOS_FOLDER
-from diffuir_platform.evaluate.pristine import fit_pristine
+from diffuir_platform.evaluate import fit_pristine
+from diffuir_platform.evaluate.settings import FitNiqeSettings
 
 
 def run(*arguments: object) -> int:
@@ -40,6 +42,11 @@ def test_statistics_are_fitted_to_a_folder_and_what_is_no_photo_is_named(
     found = read_niqe(tmp_path / "own.npz")
     np.testing.assert_array_equal(found.mean, expected.mean)
     np.testing.assert_array_equal(found.covariance, expected.covariance)
+
+
+def test_every_definition_can_be_fitted() -> None:
+    offered = get_args(FitNiqeSettings.model_fields["metric"].annotation)
+    assert offered == (*NIQE_VARIANTS, *IL_NIQE_VARIANTS)
 
 
 def test_what_stops_it_is_one_sentence(tmp_path: Path) -> None:
