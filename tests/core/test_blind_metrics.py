@@ -18,6 +18,7 @@ from diffuir_core.metrics import (
     IL_NIQE_VARIANTS,
     NIQE_VARIANTS,
     Gaussian,
+    IlNiqeModel,
     MetricError,
     fit_il_niqe,
     fit_niqe,
@@ -147,6 +148,11 @@ def test_images_that_are_too_small_or_flat_are_refused(own: Gaussian) -> None:
         niqe(textured(1, 100, 100), own)
     with pytest.raises(MetricError, match="two blocks of 96x96"):
         niqe(np.full((200, 200, 3), 90, np.uint8), own)
+    model = IlNiqeModel(
+        mean=np.zeros(3), covariance=np.eye(3), centre=np.zeros(468), components=np.ones((468, 3))
+    )
+    with pytest.raises(MetricError, match="84x84 pixels that is not flat, and this image has none"):
+        il_niqe(np.full((90, 90, 3), 90, np.uint8), model, "il-niqe-unresized")
     with pytest.raises(MetricError, match="il-niqe-unresized needs images of at least 84x84 pixels"):
         il_niqe_samples(textured(1, 83, 300), "il-niqe-unresized")
     with pytest.raises(UserError, match=r"no 'niqe': choose one of niqe-matlab, niqe-released"):

@@ -144,7 +144,10 @@ def terminal_table(summaries: Sequence[SetSummary], first: str = "set", title: s
     table = Table(title=Text(title) if title else None, title_justify="left")
     for index, heading in enumerate((first, *HEADINGS[1:])):
         table.add_column(
-            heading.replace(" ", "\n"), justify="left" if index < NAMES else "right", vertical="bottom"
+            heading.replace(" ", "\n"),
+            justify="left" if index < NAMES else "right",
+            vertical="bottom",
+            overflow="fold",
         )
     for summary in summaries:
         table.add_row(*(Text(cell) for cell in summary.cells()))

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 
 from diffuir_core import Restorer, Schedule, build, save_weights
 from diffuir_core.errors import UserError
 from diffuir_core.metrics import PROTOCOLS, ProtocolName, psnr, ssim
 from diffuir_platform.data.pairs import find_pairs
-from diffuir_platform.evaluate import Settings, evaluate, write_report
+from diffuir_platform.evaluate import Settings, evaluate, terminal_table, write_report
 from diffuir_platform.evaluate.benchmark import load, save_png
 from diffuir_platform.evaluate.report import summarise
 
@@ -178,6 +180,15 @@ def test_every_row_and_table_names_its_protocol(tmp_path: Path, protocol: Protoc
         protocol
     }
     assert f"| dark | {protocol} | 1 |" in (tmp_path / "table.md").read_text()
+
+
+def test_a_name_is_never_shortened_in_a_narrow_terminal(tmp_path: Path) -> None:
+    make_pair(tmp_path / "snow100k_realistic_large", "1")
+    report = evaluate(tmp_path, brighten, SETTINGS)
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(terminal_table(report.sets()))
+    cells = [line.split("│")[1].strip() for line in console.export_text().splitlines() if "│" in line]
+    assert "".join(cells) == "snow100k_realistic_large"
 
 
 def test_scores_of_two_protocols_are_never_one_mean(tmp_path: Path) -> None:
