@@ -1,4 +1,4 @@
-"""What a variant costs: its parameters, the operations of a pass and the seconds of a restore, beside Table 1.
+"""The cost of a variant: its parameters, the operations of a pass and the seconds of a restore, beside Table 1.
 
 The paper's FLOPS column is 0.3 times thop's count, and thop leaves out the weight-standardised convolutions; the
 operations here are counted by PyTorch as the network runs.
@@ -47,7 +47,8 @@ class Cost:
     """Operations of one pass of one image, 1e9; a multiplication and an addition count as two."""
     seconds: float | None
     """Median time to restore one image with all its steps, seconds; None where it was not measured."""
-    paper: PaperCost
+    paper: PaperCost | None
+    """The paper's figures; None for a variant that is not in its Table 1."""
 
 
 def count_parameters(model: UNet) -> int:
@@ -95,5 +96,5 @@ def cost(variant: str, height: int = 256, width: int = 256, restorer: Restorer |
         parameters=find_variant(variant).parameters,
         gflop=count_gflop(variant, height, width),
         seconds=None if restorer is None else measure_seconds(restorer, height, width),
-        paper=PAPER_COST[variant],
+        paper=PAPER_COST.get(variant),
     )

@@ -12,11 +12,12 @@ from diffuir_core.variants import VARIANTS
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_parameters_are_the_papers_and_operations_many_times_its(name: str) -> None:
-    found = cost(name)
+    found, paper = cost(name), PAPER_COST[name]
     assert found.seconds is None
-    assert found.parameters / 1e6 == pytest.approx(PAPER_COST[name].parameters_m, abs=0.006)
+    assert found.paper == paper
+    assert found.parameters / 1e6 == pytest.approx(paper.parameters_m, abs=0.006)
     # What the paper reports of the network is a twentieth of what PyTorch counts.
-    assert 20 < found.gflop / found.paper.flops_g < 26
+    assert 20 < found.gflop / paper.flops_g < 26
     assert found.gflop == pytest.approx(VARIANTS[name].gflop_256, rel=0.1)
 
 

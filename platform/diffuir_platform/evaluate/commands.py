@@ -70,8 +70,11 @@ def run_fit_niqe(settings: FitNiqeSettings) -> int:
 
     The published ones may not be passed on. Exit code 1: some photos could not be used and are named.
     """
-    fitted = fit_pristine(settings.photos, settings.out, settings.metric)
     console = Console(soft_wrap=True)
+    console.print(
+        f"fitting {settings.metric} to the photos of {settings.photos} ...", markup=False, highlight=False
+    )
+    fitted = fit_pristine(settings.photos, settings.out, settings.metric)
     for path, reason in fitted.failed.items():
         console.print(f"not used: {path}: {reason}", markup=False, highlight=False)
     console.print(
