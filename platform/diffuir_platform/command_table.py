@@ -29,6 +29,9 @@ COMMANDS = {
     "evaluate": Entry(
         "evaluate.commands", "Restore test pairs and print PSNR and SSIM before and after, per set."
     ),
+    "fit-niqe": Entry(
+        "evaluate.commands", "Fit the statistics that NIQE or IL-NIQE compares with to pristine photos."
+    ),
     "index": Entry(
         "data.commands", "List a data set, match its pairs, and write an index to train and evaluate with."
     ),
@@ -37,7 +40,7 @@ COMMANDS = {
         "evaluate.commands", "Degrade bundled photos in five ways, restore them, and write a contact sheet."
     ),
 }
-"""The commands. A module defines `<name>_command`, whose help begins with the line that stands here."""
+"""The commands. A module defines `<name>_command`, with _ for -; its help begins with the line here."""
 
 
 class _Commands(click.Group):
@@ -52,7 +55,7 @@ class _Commands(click.Group):
                 f"there is no command {cmd_name!r}: choose among {', '.join(COMMANDS)}", ctx
             )
         module = import_module(f".{COMMANDS[cmd_name].module}", __package__)
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -36,6 +36,11 @@ def test_loading_weights_does_not_load_the_compiler_of_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_metrics_of_pixels_do_not_load_torch() -> None:
+    code = "import sys, diffuir_core.metrics; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_the_type_of_pixels_loads_numpy_alone() -> None:
     code = "import sys, diffuir_core.pixels; assert not {'torch', 'PIL', 'skimage'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -32,8 +32,12 @@ ASKED: dict[str, tuple[list[str], dict[str, Any]]] = {
         {"name": "quick-sweep", "at_once": 1},
     ),
     "evaluate": (
-        ["pairs", "--channel", "rgb", "--out", "measured"],
-        {"pairs": "pairs", "channel": "rgb", "out": "measured", "precision": "float32"},
+        ["pairs", "--protocol", "rgb-3d", "--out", "measured"],
+        {"pairs": "pairs", "protocol": "rgb-3d", "out": "measured", "precision": "float32"},
+    ),
+    "fit-niqe": (
+        ["photos", "own.npz", "--metric", "il-niqe"],
+        {"photos": "photos", "out": "own.npz", "metric": "il-niqe"},
     ),
     "index": (
         ["root", "out.parquet", "--layout", "pairs", "--task", "rain"],
@@ -283,7 +287,10 @@ def test_the_config_may_be_the_first_word_of_train_and_sweep(capsys: pytest.Capt
         (["train", "no.yaml"], "can't read the config no.yaml"),
         (["train", "lerning_rate=1"], "unknown key 'lerning_rate'; the nearest known one is 'learning_rate'"),
         (["train", "data.cleen=[a]"], "the settings: unknown key 'data.cleen'; the nearest known one is"),
-        (["evaluate", "pairs", "--channel", "grey"], "channel = 'grey': input should be 'y' or 'rgb'"),
+        (
+            ["evaluate", "pairs", "--protocol", "y"],
+            "protocol = 'y': input should be 'released-y', 'matlab-y', 'rgb-3d', 'rgb' or 'gray'",
+        ),
         (["serve", "--port", "0"], "the options: port = '0'"),
     ],
 )

@@ -8,13 +8,21 @@ from pathlib import Path
 
 from PIL import Image
 
-from diffuir_core.errors import UserError
 from diffuir_core.files import replacing
 from diffuir_core.imaging import ImageError, Pixels, decode
-from diffuir_core.metrics import Channel, psnr, ssim
+from diffuir_core.metrics import (
+    MetricError,
+    ProtocolName,
+    Signature,
+    better_truths,
+    check_pair,
+    psnr,
+    signature,
+    ssim,
+    truth_note,
+)
 
 from ..data.pairs import Pair, find_pairs
-from ..text import size_text
 from .report import PairScores, Report, Settings
 
 RestoreFolder = Callable[[Path, Path], dict[str, str]]
@@ -26,19 +34,22 @@ def evaluate(folder: Path, restore: RestoreFolder, settings: Settings, out: Path
 
     The pictures go through `restore` as PNG, so that no second lossy encoding is measured. With `out`, the
     restored pictures are kept in `out/restored/<set>/<key>.png`. A pair that can't be decoded, restored or
-    measured is in the report's `failed` and does not stop the others. Raises `UserError` as `find_pairs` does, and
-    where the two pictures of a pair differ in size.
+    measured, whose sides differ in size, or whose degraded picture fits the truth of another pair of its set
+    better, is in the report's `failed` and does not stop the others; a truth that is a JPEG is in its `notes`.
+    Raises `UserError` as `find_pairs` does.
     """
     pairs = find_pairs(folder)
     with tempfile.TemporaryDirectory(prefix="diffuir-evaluate-") as temporary:
         staged = Path(temporary) / "degraded"
         restored = (out or Path(temporary)) / "restored"
-        failed = _write_degraded(pairs, staged)
+        failed, notes = _stage(pairs, staged)
         waiting = [pair for pair in pairs if pair_name(pair) not in failed]
         if waiting:
             failed |= {key.removesuffix(".png"): reason for key, reason in restore(staged, restored).items()}
-        images = [image for pair in waiting if (image := _measure(pair, restored, failed, settings.channel))]
-    return Report(settings=settings, images=images, failed=failed)
+        images = [image for pair in waiting if (image := _measure(pair, restored, failed, settings.protocol))]
+    measured = {f"{image.set_name}/{image.key}" for image in images}
+    notes = {name: note for name, note in notes.items() if name in measured}
+    return Report(settings=settings, images=images, failed=failed, notes=notes)
 
 
 def pair_name(pair: Pair) -> str:
@@ -57,25 +68,37 @@ def save_png(path: Path, pixels: Pixels, compress_level: int = 1) -> None:
         Image.fromarray(pixels).save(temporary, "PNG", compress_level=compress_level)
 
 
-def _write_degraded(pairs: Sequence[Pair], folder: Path) -> dict[str, str]:
-    """Write the degraded side of each pair as `folder/<set>/<key>.png`; returns the failures."""
+def _stage(pairs: Sequence[Pair], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Write the degraded side of each pair as `folder/<set>/<key>.png`; returns failures and notes by pair
+    name."""
     failed: dict[str, str] = {}
+    notes: dict[str, str] = {}
+    readable: dict[str, list[tuple[Pair, Signature, Signature]]] = {}
     for pair in pairs:
+        name = pair_name(pair)
         try:
-            degraded, clean = load(pair.degraded), load(pair.clean)
-        except (ImageError, OSError) as error:
-            failed[pair_name(pair)] = str(error)
+            degraded, truth = load(pair.degraded), decode(pair.clean.read_bytes())
+            check_pair(degraded, truth.pixels)
+        except (ImageError, MetricError, OSError) as error:
+            failed[name] = str(error)
             continue
-        if degraded.shape != clean.shape:
-            raise UserError(
-                f"{pair.degraded} is {_size(degraded)} pixels but its counterpart {pair.clean} is {_size(clean)}: "
-                "crop the two to one size"
+        if note := truth_note(truth.format):
+            notes[name] = note
+        sides = signature(degraded), signature(truth.pixels)
+        readable.setdefault(pair.set_name, []).append((pair, *sides))
+        save_png(folder / f"{name}.png", degraded)
+    for members in readable.values():
+        fitting, degraded_side, clean_side = zip(*members, strict=True)
+        for one, other in better_truths(degraded_side, clean_side).items():
+            name = pair_name(fitting[one])
+            failed[name] = (
+                f"the truth of {pair_name(fitting[other])} fits it better: look whether names are swapped"
             )
-        save_png(folder / f"{pair_name(pair)}.png", degraded)
-    return failed
+            (folder / f"{name}.png").unlink()
+    return failed, notes
 
 
-def _measure(pair: Pair, restored: Path, failed: dict[str, str], channel: Channel) -> PairScores | None:
+def _measure(pair: Pair, restored: Path, failed: dict[str, str], protocol: ProtocolName) -> PairScores | None:
     """Return the pair's scores; None where it failed, with failures found here added to `failed`."""
     name = pair_name(pair)
     if name in failed:
@@ -86,15 +109,12 @@ def _measure(pair: Pair, restored: Path, failed: dict[str, str], channel: Channe
         return PairScores(
             set_name=pair.set_name,
             key=pair.key,
-            psnr_before=psnr(degraded, clean, channel),
-            psnr_after=psnr(after, clean, channel),
-            ssim_before=ssim(degraded, clean, channel),
-            ssim_after=ssim(after, clean, channel),
+            protocol=protocol,
+            psnr_before=psnr(degraded, clean, protocol),
+            psnr_after=psnr(after, clean, protocol),
+            ssim_before=ssim(degraded, clean, protocol),
+            ssim_after=ssim(after, clean, protocol),
         )
-    except ValueError as error:
+    except MetricError as error:
         failed[name] = str(error)
         return None
-
-
-def _size(pixels: Pixels) -> str:
-    return size_text(pixels.shape[1], pixels.shape[0])

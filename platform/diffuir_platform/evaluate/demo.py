@@ -12,7 +12,7 @@ from diffuir_core.contact_sheet import SheetRow, contact_sheet
 from diffuir_core.degradations import TASKS
 from diffuir_core.errors import UserError
 from diffuir_core.imaging import Pixels
-from diffuir_core.metrics import psnr, ssim
+from diffuir_core.metrics import DEFAULT_PROTOCOL, psnr, ssim
 
 from ..data.examples import DRAWS, bundled_photo, typical
 from .benchmark import RestoreFolder, load, save_png
@@ -71,6 +71,7 @@ def _measure(out: Path, task: str, name: str, clean: Pixels) -> PairScores:
     return PairScores(
         set_name=task,
         key=name,
+        protocol=DEFAULT_PROTOCOL,
         psnr_before=psnr(before, clean),
         psnr_after=psnr(after, clean),
         ssim_before=ssim(before, clean),

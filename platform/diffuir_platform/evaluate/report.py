@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -11,12 +12,14 @@ from statistics import fmean
 from rich.table import Table
 from rich.text import Text
 
-from diffuir_core.metrics import Channel
+from diffuir_core.metrics import DEFAULT_PROTOCOL, ProtocolName, mean_psnr
 
 from .. import storage
 from ..text import json_values, markdown_table
 
-HEADINGS = ("set", "images", "PSNR before", "PSNR after", "gain", "SSIM before", "SSIM after")
+NAMES = 2
+"""Leading columns of a table that hold names."""
+HEADINGS = ("set", "protocol", "images", "PSNR before", "PSNR after", "gain", "SSIM before", "SSIM after")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ class PairScores:
 
     set_name: str
     key: str
+    protocol: ProtocolName
     psnr_before: float
     psnr_after: float
     ssim_before: float
@@ -33,22 +37,28 @@ class PairScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of a benchmark: how the pictures are restored, and the channel on which they are measured."""
+    """Settings of a benchmark: how the pictures are restored, and by which protocol they are measured."""
 
     weights: str
     steps: int
     seed: int
     precision: str
     guard: str = "off"
-    channel: Channel = "y"
+    protocol: ProtocolName = DEFAULT_PROTOCOL
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetSummary:
-    """Mean scores of the images of one set: PSNR and gain in dB, SSIM in [-1, 1]."""
+    """Mean scores of the images of one set by one protocol: PSNR and gain in dB, SSIM in [-1, 1].
+
+    Images that equal their truth, whose PSNR is infinite, are left out of a mean of PSNRs and counted.
+    """
 
     name: str
+    protocol: ProtocolName
     images: int
+    equal_before: int
+    equal_after: int
     psnr_before: float
     psnr_after: float
     gain: float
@@ -59,9 +69,10 @@ class SetSummary:
         """Return its row of a table, in the order of HEADINGS."""
         return (
             self.name,
+            self.protocol,
             str(self.images),
-            f"{self.psnr_before:.2f}",
-            f"{self.psnr_after:.2f}",
+            _psnr_cell(self.psnr_before, self.equal_before),
+            _psnr_cell(self.psnr_after, self.equal_after),
             f"{self.gain:+.2f}",
             f"{self.ssim_before:.4f}",
             f"{self.ssim_after:.4f}",
@@ -70,11 +81,13 @@ class SetSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A benchmark: its settings, the scores of every pair, and {pair name: reason} of failures."""
+    """A benchmark: its settings, the scores of every pair, {pair name: reason} of failures, and {pair name: note}
+    of pairs that were measured although something is wrong with them."""
 
     settings: Settings
     images: Sequence[PairScores]
     failed: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def sets(self) -> list[SetSummary]:
         """Return the mean scores of each set, in the order of its first image."""
@@ -83,24 +96,46 @@ class Report:
 
     def caption(self) -> str:
         """Return the settings as one line."""
-        how, on = self.settings, "Y" if self.settings.channel == "y" else "RGB"
+        how = self.settings
         made = f"weights {how.weights}, {how.steps} steps, seed {how.seed}, {how.precision}"
         made += ", guarded" if how.guard == "on" else ""
-        return f"{made}; PSNR (dB) and SSIM on {on}"
+        return f"{made}; PSNR (dB) and SSIM by {how.protocol}"
 
 
 def summarise(name: str, images: Sequence[PairScores]) -> SetSummary:
-    """Return the mean scores of `images`, at least one; the gain is the difference of the two mean PSNRs."""
-    before, after = (fmean(getattr(i, f"psnr_{when}") for i in images) for when in ("before", "after"))
+    """Return the mean scores of `images`, at least one, all by one protocol; else it raises ValueError.
+
+    The gain is the mean of those images that equal their truth neither before nor after, or both times (0 dB).
+    """
+    (protocol,) = {image.protocol for image in images}
+    before, after = (mean_psnr(getattr(i, f"psnr_{when}") for i in images) for when in ("before", "after"))
+    gains = [0.0 if i.psnr_before == i.psnr_after else i.psnr_after - i.psnr_before for i in images]
     return SetSummary(
         name=name,
+        protocol=protocol,
         images=len(images),
-        psnr_before=before,
-        psnr_after=after,
-        gain=0.0 if before == after else after - before,
+        equal_before=before.equal,
+        equal_after=after.equal,
+        psnr_before=before.value,
+        psnr_after=after.value,
+        gain=mean_psnr(gains).value,
         ssim_before=fmean(i.ssim_before for i in images),
         ssim_after=fmean(i.ssim_after for i in images),
     )
+
+
+def _psnr_cell(mean: float, equal: int) -> str:
+    if math.isinf(mean):
+        return "equal"
+    return f"{mean:.2f} and {equal} equal" if equal else f"{mean:.2f}"
+
+
+def by_note(notes: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return {note: names of the pairs that have it}, as a whole set may have the same."""
+    found: dict[str, list[str]] = {}
+    for name, note in notes.items():
+        found.setdefault(note, []).append(name)
+    return found
 
 
 def terminal_table(summaries: Sequence[SetSummary], first: str = "set", title: str | None = None) -> Table:
@@ -108,18 +143,26 @@ def terminal_table(summaries: Sequence[SetSummary], first: str = "set", title: s
     # Text objects, as rich would take brackets in a name for markup.
     table = Table(title=Text(title) if title else None, title_justify="left")
     for index, heading in enumerate((first, *HEADINGS[1:])):
-        table.add_column(heading.replace(" ", "\n"), justify="right" if index else "left", vertical="bottom")
+        table.add_column(
+            heading.replace(" ", "\n"),
+            justify="left" if index < NAMES else "right",
+            vertical="bottom",
+            overflow="fold",
+        )
     for summary in summaries:
         table.add_row(*(Text(cell) for cell in summary.cells()))
     return table
 
 
 def markdown_report(report: Report) -> str:
-    """Return the table in Markdown, with the settings above it and the failures below."""
-    table = markdown_table(HEADINGS, [summary.cells() for summary in report.sets()], left=1)
+    """Return the table in Markdown, with the settings above it and failures and notes below."""
+    table = markdown_table(HEADINGS, [summary.cells() for summary in report.sets()], left=NAMES)
     lines = [report.caption(), "", table]
     if report.failed:
         lines += ["", "Not measured:", "", *(f"- {name}: {reason}" for name, reason in report.failed.items())]
+    if report.notes:
+        lines += ["", "Notes:", ""]
+        lines += [f"- {note}: {', '.join(names)}" for note, names in by_note(report.notes).items()]
     return "\n".join(lines) + "\n"
 
 
@@ -134,6 +177,7 @@ def write_report(report: Report, folder: Path) -> None:
         "sets": [json_values(asdict(s)) for s in report.sets()],
         "images": [json_values(asdict(i)) for i in report.images],
         "failed": report.failed,
+        "notes": report.notes,
     }
     results = json.dumps(document, indent=2, allow_nan=False) + "\n"
     storage.write_bytes(str(folder / "table.md"), markdown_report(report).encode())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from diffuir_core.metrics import Channel
+from diffuir_core.metrics import DEFAULT_PROTOCOL, ProtocolName
 
 from ..config import Config, field_of
 from ..restore.settings import Device, Guard, Precision, RestoreOptions
@@ -30,6 +31,17 @@ class DemoSettings(MeasuredRestore):
     """Folder for the photos and the contact sheet."""
 
 
+class FitNiqeSettings(Config):
+    """The settings of `diffuir fit-niqe`."""
+
+    photos: Path
+    """Folder of pristine photos: sharp, clean and natural; NIQE's authors took 125."""
+    out: Path
+    """File for the statistics; its name ends in .npz."""
+    metric: Literal["niqe-matlab", "niqe-released", "il-niqe", "il-niqe-unresized"] = "niqe-matlab"
+    """Definition that the statistics are for."""
+
+
 class EvaluateSettings(MeasuredRestore):
     """The settings of `diffuir evaluate`."""
 
@@ -44,7 +56,7 @@ class EvaluateSettings(MeasuredRestore):
         description="Leave out what is implausible of the model's change, as `diffuir restore` does; off measures "
         "the model alone.",
     )
-    channel: Channel = "y"
-    """Measure on luma (y) or on all colour channels (rgb)."""
+    protocol: ProtocolName = DEFAULT_PROTOCOL
+    """Definition of PSNR and SSIM; diffuir_core/metrics/README.md has what each is and how far they differ."""
     out: Path | None = None
     """Folder for table.md, results.json and the restored photos; null keeps none of them."""

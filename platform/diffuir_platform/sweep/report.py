@@ -14,12 +14,14 @@ from matplotlib.figure import Figure
 
 from diffuir_core import Schedule
 from diffuir_core.degradations import TASKS
+from diffuir_core.metrics import DEFAULT_PROTOCOL
 
 from ..text import json_values, markdown_table
 
 METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
 MEASURED_ON = (
-    "Averaged weights at the end of each run, PSNR (dB) and SSIM on Y, means over the held-out pairs"
+    f"Averaged weights at the end of each run, PSNR (dB) and SSIM by {DEFAULT_PROTOCOL}, "
+    "means over the held-out pairs"
 )
 DELTA = "delta_bar_T"
 TABLE_2_NAMES = {"full": "DiffUIR", "no-sdt": "-SDT", "no-ec-sdt": "-EC & SDT", "no-ic-sdt": "-IC & SDT"}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +16,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 
 from diffuir_core import Restorer, Schedule, build, save_weights
 from diffuir_core.errors import UserError
-from diffuir_core.metrics import psnr, ssim
+from diffuir_core.metrics import PROTOCOLS, ProtocolName, psnr, ssim
 from diffuir_platform.data.pairs import find_pairs
-from diffuir_platform.evaluate import Settings, evaluate, write_report
+from diffuir_platform.evaluate import Settings, evaluate, terminal_table, write_report
 from diffuir_platform.evaluate.benchmark import load, save_png
+from diffuir_platform.evaluate.report import summarise
 
 SETTINGS = Settings(weights="model.safetensors", steps=3, seed=0, precision="float32")
 
@@ -80,7 +85,7 @@ def test_the_command_says_in_one_sentence_what_stops_it(tmp_path: Path) -> None:
     weights = tmp_path / "w.safetensors"
     for arguments, message in (
         ([tmp_path, "--weights", weights], "w.safetensors"),
-        ([tmp_path, "--channel", "grey"], "channel = 'grey'"),
+        ([tmp_path, "--protocol", "y"], "protocol = 'y'"),
         ([tmp_path / "none"], "there is no folder"),
     ):
         done = run(*arguments)
@@ -132,7 +137,8 @@ def test_restored_pictures_table_and_results_are_written(tmp_path: Path) -> None
     assert results["sets"][0]["gain"] == pytest.approx(report.sets()[0].gain)
     assert results["images"][0]["psnr_after"] == pytest.approx(report.images[0].psnr_after)
     table = (out / "table.md").read_text()
-    assert f"| dark | 1 | {report.sets()[0].psnr_before:.2f} |" in table
+    assert "PSNR (dB) and SSIM by released-y" in table
+    assert f"| dark | released-y | 1 | {report.sets()[0].psnr_before:.2f} |" in table
     assert sorted(p.name for p in out.iterdir()) == ["restored", "results.json", "table.md"]
 
 
@@ -144,6 +150,52 @@ def test_an_infinite_psnr_is_valid_json(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["images"][0]["psnr_before"] == "inf"
     assert results["sets"][0]["gain"] == 0.0
+    assert results["sets"][0]["equal_after"] == 1
+    assert "| equal | equal | +0.00 |" in (tmp_path / "table.md").read_text()
+
+
+def test_images_that_equal_their_truth_are_counted_and_left_out_of_the_mean(tmp_path: Path) -> None:
+    make_pair(tmp_path / "dark", "1", seed=1)
+    make_pair(tmp_path / "dark", "2", seed=2)
+    save_png(tmp_path / "dark" / "degraded" / "2.png", photo(2))
+    report = evaluate(tmp_path, keep, SETTINGS)
+    (dark,) = report.sets()
+    assert (dark.images, dark.equal_before, dark.equal_after) == (2, 1, 1)
+    assert dark.psnr_before == report.images[0].psnr_before
+    assert dark.gain == 0.0
+    write_report(report, tmp_path)
+    assert f"| {dark.psnr_before:.2f} and 1 equal |" in (tmp_path / "table.md").read_text()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_row_and_table_names_its_protocol(tmp_path: Path, protocol: ProtocolName) -> None:
+    make_pair(tmp_path / "pairs" / "dark", "1", seed=1)
+    report = evaluate(tmp_path / "pairs", brighten, replace(SETTINGS, protocol=protocol))
+    measured = report.images[0]
+    assert measured.ssim_before == ssim(photo(1) // 2, photo(1), protocol)
+    assert measured.psnr_before == psnr(photo(1) // 2, photo(1), protocol)
+    write_report(report, tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert {results["protocol"], results["sets"][0]["protocol"], results["images"][0]["protocol"]} == {
+        protocol
+    }
+    assert f"| dark | {protocol} | 1 |" in (tmp_path / "table.md").read_text()
+
+
+def test_a_name_is_never_shortened_in_a_narrow_terminal(tmp_path: Path) -> None:
+    make_pair(tmp_path / "snow100k_realistic_large", "1")
+    report = evaluate(tmp_path, brighten, SETTINGS)
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(terminal_table(report.sets()))
+    cells = [line.split("│")[1].strip() for line in console.export_text().splitlines() if "│" in line]
+    assert "".join(cells) == "snow100k_realistic_large"
+
+
+def test_scores_of_two_protocols_are_never_one_mean(tmp_path: Path) -> None:
+    make_pair(tmp_path, "1")
+    one = evaluate(tmp_path, keep, SETTINGS).images[0]
+    with pytest.raises(ValueError, match="too many values"):
+        summarise("dark", [one, replace(one, protocol="rgb")])
 
 
 def test_a_corrupt_picture_is_named_and_the_rest_is_measured(tmp_path: Path) -> None:
@@ -169,15 +221,46 @@ def test_a_picture_too_small_for_ssim_is_named(tmp_path: Path) -> None:
     assert "11x11" in next(iter(report.failed.values()))
 
 
-def test_a_pair_of_two_sizes_is_refused_before_anything_is_restored(tmp_path: Path) -> None:
-    save_png(tmp_path / "degraded" / "1.png", photo(1, 20, 26))
-    save_png(tmp_path / "clean" / "1.png", photo(1, 20, 27))
+def test_a_pair_of_two_sizes_is_named_and_the_rest_is_measured(tmp_path: Path) -> None:
+    make_pair(tmp_path / "dark", "1")
+    save_png(tmp_path / "dark" / "degraded" / "2.png", photo(1, 20, 26))
+    save_png(tmp_path / "dark" / "clean" / "2.png", photo(1, 20, 27))
+    report = evaluate(tmp_path, brighten, SETTINGS)
+    assert [i.key for i in report.images] == ["1"]
+    assert report.failed == {
+        "dark/2": "the two images differ in size, 26x20 and 27x20 pixels: give two of one size"
+    }
 
-    def never(source: Path, target: Path) -> dict[str, str]:
-        raise AssertionError("restored although the pair is refused")
 
-    with pytest.raises(UserError, match=r"degraded.1\.png is 26x20 pixels but its counterpart .* is 27x20"):
-        evaluate(tmp_path, never, SETTINGS)
+def test_swapped_pairs_are_named_and_neither_restored_nor_averaged(tmp_path: Path) -> None:
+    for stem in ("1", "2", "3"):
+        make_pair(tmp_path / "dark", stem, seed=int(stem))
+    for one, other in (("1", "2"), ("2", "1")):
+        save_png(tmp_path / "dark" / "clean" / f"{one}.png", photo(int(other)))
+    restored: list[str] = []
+
+    def restore(source: Path, target: Path) -> dict[str, str]:
+        restored.extend(path.name for path in source.rglob("*.png"))
+        return brighten(source, target)
+
+    report = evaluate(tmp_path, restore, SETTINGS)
+    assert restored == ["3.png"]
+    assert [i.key for i in report.images] == ["3"]
+    assert report.failed.keys() == {"dark/1", "dark/2"}
+    assert report.failed["dark/1"].startswith("the truth of dark/2 fits it better")
+
+
+def test_a_truth_that_is_a_jpeg_is_measured_and_noted(tmp_path: Path) -> None:
+    make_pair(tmp_path / "pairs" / "dark", "1", seed=1)
+    (tmp_path / "pairs" / "dark" / "clean" / "1.png").unlink()
+    Image.fromarray(photo(1)).save(tmp_path / "pairs" / "dark" / "clean" / "1.jpg")
+    report = evaluate(tmp_path / "pairs", brighten, SETTINGS)
+    assert [i.key for i in report.images] == ["1"]
+    assert report.notes.keys() == {"dark/1"}
+    write_report(report, tmp_path)
+    table = (tmp_path / "table.md").read_text()
+    assert re.search(r"Notes:\n\n- the truth is a JPEG, .*: dark/1\n", table)
+    assert "dark/1" in json.loads((tmp_path / "results.json").read_text())["notes"]
 
 
 def test_a_picture_without_its_counterpart_is_refused_by_name(tmp_path: Path) -> None:
