@@ -26,9 +26,9 @@ class BatchSource(Datasource):  # type: ignore[misc]
         super().__init__()
         self.node = ray.get_runtime_context().get_node_id()
         """The driver's node: queue and read task are lost with the driver, and not before it."""
-        self._queue = Queue(
-            actor_options={"num_cpus": 0, "label_selector": {"ray.io/node-id": self.node}, "max_restarts": -1}
-        )
+        here = {"num_cpus": 0, "label_selector": {"ray.io/node-id": self.node}}
+        # Batches that are lost where it dies are sent again like others that are lost.
+        self._queue = Queue(actor_options={**here, "max_restarts": -1, "max_task_retries": -1})
         self._sent = 0
 
     def send(self, number: int, items: Sequence[Item]) -> None:

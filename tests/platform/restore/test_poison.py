@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from diffuir_platform.restore.local import LocalRestorer, prepared
 from diffuir_platform.restore.worker_process import WorkerProcess
 from support import restoring
 from support.album import photo, put, results_below
+from support.nodes import named
 from support.restoring import POISONS, TIMEOUT, Cheap
 
 REASONS = {
@@ -83,3 +85,22 @@ def test_all_of_them_through_ray_data(tmp_path: Path) -> None:
     }
     assert len(rows) == 60 + len(REASONS)
     assert results_below(tmp_path / "out") == {f"{i:02d}.png" for i in range(60)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["ReadBatchSource", "_QueueActor"])
+def test_the_source_of_the_batches_may_die(part: str, tmp_path: Path) -> None:
+    for i in range(150):
+        put(tmp_path / f"in/{i:03d}.png", photo(seed=i))
+    command = [sys.executable, restoring.__file__, tmp_path / "in", tmp_path / "out", "", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 120
+    while len(results_below(tmp_path / "out")) < 20:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (found,) = named(part, psutil.Process(process.pid).children(recursive=True))
+    found.kill()
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    assert len(results_below(tmp_path / "out")) == 150
