@@ -74,7 +74,7 @@ def end(code: int) -> NoReturn:
     print(SENTENCE, file=sys.stderr, flush=True)
     # What libraries write about processes that are gone is nothing to a person who stopped them.
     silence = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
+    for stream in {1, 2, sys.stderr.fileno()}:  # the last may be a copy, see `native_messages_muted`
         os.dup2(silence, stream)
     _kill_descendants()
     os._exit(code)

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from ..inference import FetchedWeights
-from ..runtime import RayDidNotStart, cluster_address, cluster_resources, ray_session
+from ..runtime import RayDidNotStart, cluster_address, cluster_resources, private, ray_session
 from .inputs import Item
 from .ledger import LedgerRow
 from .local import LocalRestorer, RestorerFactory, prepared
@@ -105,6 +105,7 @@ class Dispatch:
             prepare = prepared(
                 self._make, self._weights, self._options, self._target, threads=resources.model_threads
             )
+            stack.enter_context(private.native_messages_muted())
             self._pipeline = Pipeline(prepare, room, is_local=address is None)
             yield from self._pipeline.finished_photos(items)
             self._metrics.record()
@@ -115,7 +116,7 @@ class Dispatch:
         return self._pipeline.statistics if self._pipeline is not None else ""
 
     def at_work(self) -> str:
-        """What is at work in Ray, for a person; empty without it."""
+        """The number of models at work in Ray, for a person; empty without it."""
         return self._pipeline.at_work if self._pipeline is not None else ""
 
     def count(self, row: LedgerRow) -> None:

@@ -18,7 +18,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 
@@ -131,8 +130,9 @@ class Pipeline:
 
     @property
     def at_work(self) -> str:
-        """What is at work, for a person."""
-        return counted(self._execution.models, "model")
+        """The number of models at work, for a person."""
+        models = self._execution.models
+        return counted(models, "model") if models else ""
 
     def _fill(self, waiting: deque[Item], items: Iterator[Item | None]) -> bool:
         """Take items until there are enough for the next batches; return whether there are no more."""
@@ -231,7 +231,6 @@ class Execution:
         )
         self._data.context.target_max_block_size = 1  # each row is passed on when it is there
         self._rows: queue.SimpleQueue[tuple[int, bytes] | BaseException | None] = queue.SimpleQueue()
-        self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="diffuir-execution")
         self.statistics = ""
 
@@ -243,12 +242,12 @@ class Execution:
     def __enter__(self) -> None:
         self._thread.start()
 
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        with ExitStack() as stack:
-            stack.callback(private.stop_execution, self._data)
-            self._source.end()
-            self._thread.join(SECONDS_TO_END)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:  # nobody waits for what is under way
+            private.stop_execution(self._data)
+        self._source.end()
+        self._thread.join(SECONDS_TO_END if kind is None else 0)
+        private.stop_execution(self._data)
 
     def send(self, number: int, items: Sequence[Item]) -> None:
         """Send a batch."""

@@ -7,6 +7,7 @@ another. Pixels never leave this process: it reads, decodes, restores, encodes a
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import pickle
 import queue
@@ -188,6 +189,7 @@ class _Worker:
             make = pickle.loads(self._prepare.make)
             with self._prepare.weights.as_file() as file:
                 self._restorer = make(file)
+            gc.freeze()  # or all that was loaded would be searched for garbage again and again
         if isinstance(self._restorer, Restorer):
             self._restorer.on_pass = self._reports(tell)
         return self._restorer

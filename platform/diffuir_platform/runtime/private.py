@@ -18,11 +18,15 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+
+STDERR = 2
+"""Descriptor of stderr."""
 
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Environment variable that Ray's job server sets for the process it starts as a job.
@@ -193,6 +197,36 @@ def execution_callback() -> type[Any]:
     from ray.data._internal.execution.execution_callback import ExecutionCallback
 
     return ExecutionCallback
+
+
+@contextmanager
+def native_messages_muted() -> Iterator[None]:
+    """Inside, what native code writes to stderr goes nowhere, and what Python writes goes where it went.
+
+    Why: Ray's writes an error for each pool of Ray Data, that lost arguments would keep its actors from a restart.
+    Public way: none. RAY_BACKEND_LOG_LEVEL is announced by a line of its own, and counts for files of logs too.
+    """
+    original = sys.stderr
+    try:
+        is_native = original.fileno() == STDERR
+    except (OSError, ValueError):  # it is captured
+        is_native = False
+    if not is_native:
+        yield
+        return
+    original.flush()
+    kept = os.dup(STDERR)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, STDERR)
+    os.close(nowhere)
+    sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=original.encoding, errors=original.errors)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, STDERR)
+        sys.stderr.close()
+        sys.stderr = original
 
 
 def stop_execution(data: Any) -> None:

@@ -80,6 +80,7 @@ def ray_session(
     the loopback, with its job server. Raises `UserError` where `address` does not answer, and `RayDidNotStart`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # threads that outlive a Ray would start another
     os.environ.setdefault(
         "RAY_IGNORE_UNHANDLED_ERRORS", "1"
     )  # of tasks that nobody waits for, as at a signal
@@ -104,8 +105,6 @@ def _local_ray(cpus: int, dashboard: bool) -> AbstractContextManager[None]:
     """A quiet Ray of our own on this machine."""
     _require_token()
     os.environ.setdefault(private.PREEMPTION_WATCHER_VARIABLE, "0")
-    # Ray's native code would write into the terminal, such as an error for each actor of Ray Data.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -205,4 +204,4 @@ def _configure_ray_data() -> None:
     private.mute_data_console()
     # In Ray 2.60 nothing else can set max_restarts; and fewer photos than tasks is no fault.
     warnings.filterwarnings("ignore", message="`ray_remote_args_fn`")
-    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks", category=UserWarning)
+    warnings.filterwarnings("ignore", message="The m..imum number of concurrent", category=UserWarning)

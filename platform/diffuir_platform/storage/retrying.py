@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_chain, wait_random
@@ -22,10 +23,14 @@ def retry(run: Callable[[], ResultT], failing: tuple[type[Exception], ...] = (Bu
     Errors that would be the same the next time are not retried: a missing file, missing rights, a full disk, a
     file that is no photo.
     """
-    attempts = Retrying(
+    return _attempts(failing)(run)
+
+
+@cache
+def _attempts(failing: tuple[type[Exception], ...]) -> Retrying:
+    return Retrying(
         retry=retry_if_exception(lambda e: isinstance(e, failing) and not isinstance(e, Unwritable)),
         wait=wait_chain(*(wait_random(pause, 2 * pause) for pause in PAUSES)),
         stop=stop_after_attempt(len(PAUSES) + 1),
         reraise=True,
     )
-    return attempts(run)

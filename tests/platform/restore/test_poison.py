@@ -88,7 +88,9 @@ def test_all_of_them_through_ray_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["ReadBatchSource", "_QueueActor"])
+@pytest.mark.parametrize(
+    "part", ["ReadBatchSource", "_QueueActor"] if "DIFFUIR_CHAOS" in os.environ else ["_QueueActor"]
+)
 def test_the_source_of_the_batches_may_die(part: str, tmp_path: Path) -> None:
     for i in range(150):
         put(tmp_path / f"in/{i:03d}.png", photo(seed=i))

@@ -172,20 +172,19 @@ def test_reload_authentication(found: dict[str, Any]) -> None:
 
 def test_stop_execution_and_running_actors() -> None:
     from ray.data import Dataset
-    from ray.data._internal.actor_autoscaler import autoscaling_actor_pool
+    from ray.data._internal.actor_autoscaler.autoscaling_actor_pool import AutoscalingActorPool
     from ray.data._internal.execution.interfaces.physical_operator import PhysicalOperator
     from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
     assert "self._current_executor = executor" in inspect.getsource(Dataset)
     has_parameters(StreamingExecutor.shutdown, "force")
     assert "self._topology" in inspect.getsource(StreamingExecutor)
-    assert callable(PhysicalOperator.get_autoscaling_actor_pools)
-    assert callable(autoscaling_actor_pool.AutoscalingActorPool.num_running_actors)
+    for method in (PhysicalOperator.get_autoscaling_actor_pools, AutoscalingActorPool.num_running_actors):
+        assert callable(method)
 
 
 def test_keep_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That Ray obeys it is shown by `test_stopping.py`, which sends SIGTERM while Ray starts."""
-    from ray._private import ray_constants
+    from ray._private import ray_constants  # test_stopping.py shows that Ray obeys it
 
     monkeypatch.setattr(ray_constants, "RAY_DISABLE_FAILURE_SIGNAL_HANDLER", False)
     private.keep_signal_handlers()
