@@ -176,11 +176,11 @@ def test_stop_execution_and_running_actors() -> None:
     from ray.data._internal.execution.interfaces.physical_operator import PhysicalOperator
     from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-    assert "self._current_executor = executor" in inspect.getsource(Dataset)
-    has_parameters(StreamingExecutor.shutdown, "force")
-    assert "self._topology" in inspect.getsource(StreamingExecutor)
-    for method in (PhysicalOperator.get_autoscaling_actor_pools, AutoscalingActorPool.num_running_actors):
-        assert callable(method)
+    assert "force" in inspect.signature(StreamingExecutor.shutdown).parameters
+    sources = inspect.getsource(Dataset) + inspect.getsource(StreamingExecutor)
+    assert all(name in sources for name in ("self._current_executor = executor", "self._topology"))
+    assert callable(PhysicalOperator.get_autoscaling_actor_pools)
+    assert callable(AutoscalingActorPool.num_running_actors)
 
 
 def test_keep_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
