@@ -172,15 +172,14 @@ def test_reload_authentication(found: dict[str, Any]) -> None:
 
 def test_stop_execution_and_running_actors() -> None:
     from ray.data import Dataset
-    from ray.data._internal.actor_autoscaler.autoscaling_actor_pool import AutoscalingActorPool
+    from ray.data._internal.actor_autoscaler.autoscaling_actor_pool import AutoscalingActorPool as Pool
     from ray.data._internal.execution.interfaces.physical_operator import PhysicalOperator
     from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-    assert "force" in inspect.signature(StreamingExecutor.shutdown).parameters
     sources = inspect.getsource(Dataset) + inspect.getsource(StreamingExecutor)
     assert all(name in sources for name in ("self._current_executor = executor", "self._topology"))
-    assert callable(PhysicalOperator.get_autoscaling_actor_pools)
-    assert callable(AutoscalingActorPool.num_running_actors)
+    has_parameters(StreamingExecutor.shutdown, "force")
+    assert all(map(callable, (PhysicalOperator.get_autoscaling_actor_pools, Pool.num_running_actors)))
 
 
 def test_keep_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
