@@ -34,7 +34,7 @@ def answer() -> str:
 def test_a_measurement_is_made_once_for_a_machine(cache: Path) -> None:
     measured = answer()
     (file,) = cache.iterdir()
-    assert json.loads(file.read_text())["precision"] == measured
+    assert json.loads(file.read_text())["precision"] == replaced
     (other,) = PRECISIONS.keys() - {measured}
     file.write_text(json.dumps({"precision": other}))
     assert answer() == other, "it was measured again"
@@ -59,9 +59,11 @@ def test_another_cpu_torch_or_limit_is_measured_for_itself(
 def test_a_damaged_answer_is_replaced(cache: Path, damage: bytes) -> None:
     measured = answer()
     (file,) = cache.iterdir()
+    whole = file.read_bytes()
     file.write_bytes(damage)
-    assert answer() == measured
-    assert json.loads(file.read_text())["precision"] == measured
+    replaced = answer()  # measured again, which may come out differently on a busy machine
+    assert file.read_bytes() == whole.replace(measured.encode(), replaced.encode())
+    assert json.loads(file.read_text())["precision"] == replaced
 
 
 def test_a_folder_that_cannot_be_written_hinders_nothing(

@@ -81,7 +81,7 @@ class RestoreOptions(PhotoOptions):
     """Share of a GPU that each of these processes takes: several small models fill a GPU together."""
     attempts: int = Field(default=3, ge=1, le=20)
     """Give up on a photo after it has crashed this many processes."""
-    timeout: float = Field(default=600.0, gt=0)
+    timeout: float = Field(default=600.0, gt=0, le=86_400)
     """Longest time, in seconds, in which a photo gets no step further (read, a pass of the network, written);
     after it the process that has it is ended, which counts as a crash."""
 
