@@ -34,7 +34,7 @@ def answer() -> str:
 def test_a_measurement_is_made_once_for_a_machine(cache: Path) -> None:
     measured = answer()
     (file,) = cache.iterdir()
-    assert json.loads(file.read_text())["precision"] == replaced
+    assert json.loads(file.read_text())["precision"] == measured
     (other,) = PRECISIONS.keys() - {measured}
     file.write_text(json.dumps({"precision": other}))
     assert answer() == other, "it was measured again"
