@@ -140,7 +140,7 @@ def test_an_older_checkpoint_that_is_gone_does_not_matter(folder: str) -> None:
 
 @pytest.mark.parametrize("listed", ["gone", "damaged"])
 def test_where_the_list_names_no_good_one_another_that_is_there_is_taken(folder: str, listed: str) -> None:
-    """As after somebody has brought an older checkpoint back."""
+    """Somebody has brought an older checkpoint back."""
     run_with(folder, [SECOND, THIRD], [FIRST] if listed == "gone" else [FIRST, SECOND, THIRD])
     if listed == "damaged":
         for name in (SECOND, THIRD):
