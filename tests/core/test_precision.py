@@ -57,11 +57,13 @@ def test_another_cpu_torch_or_limit_is_measured_for_itself(
     "damage", [b"", b"\xff{", b"[]", b'{"precision": "int4"}', b'{"precision": ["float32"]}']
 )
 def test_a_damaged_answer_is_replaced(cache: Path, damage: bytes) -> None:
-    measured = answer()
+    answer()
     (file,) = cache.iterdir()
+    kept = json.loads(file.read_text())
     file.write_bytes(damage)
-    assert answer() == measured
-    assert json.loads(file.read_text())["precision"] == measured
+    measured = answer()  # which may differ from the first, where other work comes between
+    assert json.loads(file.read_text()) == kept | {"precision": measured}
+    assert measured in PRECISIONS
 
 
 def test_a_folder_that_cannot_be_written_hinders_nothing(

@@ -39,17 +39,21 @@ def poisoned(kind: str) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def threshold(share: float) -> str:
-    """Share of the memory that may be used, so that little more than what is used now is `share` of it."""
-    return f"{min(0.95, psutil.virtual_memory().percent / 100 + share):.3f}"
+def threshold(gigabytes: float) -> str:
+    """Share of the memory that may be used, so that `gigabytes` more than now fit into it.
+
+    A share of a large machine would take longer to fill than a photo may take.
+    """
+    memory = psutil.virtual_memory()
+    return f"{min(0.95, memory.percent / 100 + gigabytes * 1e9 / memory.total):.4f}"
 
 
 @pytest.mark.parametrize("kind", REASONS)
 def test_the_reason_of_a_photo_by_itself(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_memory_usage_threshold", threshold(0.05))
+    monkeypatch.setenv("RAY_memory_usage_threshold", threshold(1.2))
     put(tmp_path / "good.png", photo())
     put(tmp_path / "bad.png", poisoned(kind))
-    options = RestoreOptions(attempts=1, timeout=4)
+    options = RestoreOptions(attempts=1, timeout=4 if kind == "hangs" else 60)
     with WorkerProcess() as process:
         local = LocalRestorer(process, prepared(Cheap, fetch_weights(None), options, str(tmp_path / "out")))
         first, bad, last = (
@@ -70,7 +74,7 @@ def test_all_of_them_through_ray_data(tmp_path: Path) -> None:
         put(tmp_path / f"in/3-{kind}.png", poisoned(kind))
     done = subprocess.run(
         [sys.executable, restoring.__file__, tmp_path / "in", tmp_path / "out", "", "2"],
-        env={**os.environ, "RAY_memory_usage_threshold": threshold(0.18)},
+        env={**os.environ, "RAY_memory_usage_threshold": threshold(4.3)},
         capture_output=True,
         text=True,
         check=False,
