@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from support.paths import ROOT
-from support.serving import free_port
+from support.ports import free_port
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CARD = (ROOT / "diffuir_core" / "pretrained" / "README.md").read_text(encoding="utf-8")

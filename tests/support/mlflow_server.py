@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from mlflow import MlflowClient
 from diffuir_platform.tracking import (
     Tracker,
 )
+from support.ports import free_port
 
 Start = Callable[..., Tracker]
 """Type of the fixture `start`: opens a run, or resumes one as a new process would."""
@@ -29,9 +29,7 @@ class Server:
     """An MLflow server with its own artifact store, always on the same port."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None

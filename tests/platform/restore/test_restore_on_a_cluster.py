@@ -29,6 +29,7 @@ from diffuir_platform.restore.ledger import Ledger, LedgerRow
 from diffuir_platform.restore.verify import verify
 from support import faulty_store, restoring
 from support.nodes import BUCKET, Nodes, running
+from support.ports import free_port
 from support.restoring import POISONS
 
 pytestmark = pytest.mark.slow
@@ -91,9 +92,7 @@ FAILING = {"corrupt.jpg", "empty.png", "hostile.png", DENIED, *(f"{kind}.png" fo
 @contextmanager
 def faulty(upstream: str, seed: int) -> Iterator[str]:
     """Run a proxy that fails requests at random; yields its URL."""
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [faulty_store.__file__, port, upstream, seed, SHARE_OF_FAULTS, DENIED]
     process = subprocess.Popen([sys.executable, *map(str, command)])
     try:

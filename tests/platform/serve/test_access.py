@@ -12,7 +12,7 @@ from diffuir_core import UserError
 from diffuir_platform.serve import ServeSettings, commands
 from diffuir_platform.serve.gateway.access import Access, api_keys, check_origin
 from diffuir_platform.serve.problems import Problem
-from support.serving import free_port
+from support.ports import free_port
 
 ANN, BOB = "ann's key, of some length", "bob's key, of some length"
 

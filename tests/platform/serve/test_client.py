@@ -14,7 +14,7 @@ import pytest
 
 from diffuir_core import UserError
 from diffuir_platform.serve.client import Client, ServerProblem
-from support.serving import free_port
+from support.ports import free_port
 
 Ask = Callable[[Client], object]
 ASKS: dict[str, Ask] = {

@@ -25,7 +25,8 @@ from diffuir_platform.serve import ServeSettings
 from diffuir_platform.serve.client import Client, ServerProblem
 from diffuir_platform.serve.commands import deployable
 from support.nodes import BUCKET, running
-from support.serving import Endpoint, free_port, started
+from support.ports import free_port
+from support.serving import Endpoint, started
 
 CLI = "diffuir_platform.cli"
 

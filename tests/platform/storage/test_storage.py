@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from diffuir_core import UserError
 from diffuir_core.files import TEMPORARY_PREFIX
 from diffuir_platform import storage
+from support.ports import free_port
 from support.store import ACCESS_KEY, SECRET_KEY, Store
 
 ODD_NAME = "deep/er/with space #é%20+*[1]?.bin"
@@ -265,9 +265,7 @@ def test_a_wrong_bucket_is_named(s3: Store, what: str) -> None:
 def test_an_endpoint_that_does_not_answer_is_named(
     s3: Store, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{ACCESS_KEY}:{SECRET_KEY}@127.0.0.1:{port}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     text = sentence_of(lambda: EVERYTHING[what](f"{s3.uri}/x"))

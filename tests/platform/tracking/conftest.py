@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from pathlib import Path
 
 import pytest
 
 from diffuir_platform.tracking import Tracker, open_run
 from support.mlflow_server import Start
+from support.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,7 @@ def database(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def nobody() -> str:
     """Address that nothing listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 @pytest.fixture
