@@ -6,6 +6,7 @@ one sentence why; 130, Ctrl-C; 143, SIGTERM.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from .stopping import SENTENCE, SIGNALS, Stopped, end, stops_on_signals
+from .stopping import SENTENCE, SIGNALS, Stopped, end, ignore_signals, stops_on_signals
 
 if TYPE_CHECKING:
     import click
@@ -26,6 +27,8 @@ WITHOUT_PROCESS = {"-h", "--help", "--print-config", "--verify", "--plan", "--ex
 def main() -> None:
     """The console script."""
     before = _end_on_signals()
+    # By then the command has said how it ended, and a signal changes nothing any more.
+    atexit.register(ignore_signals)
     # Threads that wait for arithmetic sleep: spinning ones take the cores from whatever else runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with ExitStack() as stack:

@@ -15,6 +15,8 @@ SENTENCE = "stopped: the same command goes on from there"
 SECONDS_TO_STOP = 10.0
 """Longest that a command takes to put its work down, such as to record what is done, seconds."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PR_SET_CHILD_SUBREAPER = 36
+"""Operation of prctl(2) of Linux."""
 
 
 class Stopped(SystemExit):
@@ -37,6 +39,7 @@ def stops_on_signals() -> Iterator[None]:
         nonlocal stopped
         if stopped is not None:
             end(128 + number)
+        _adopt_orphans()
         stopped = Stopped(128 + number)
         timer = threading.Timer(SECONDS_TO_STOP, end, (128 + number,))
         timer.daemon = True
@@ -68,9 +71,7 @@ def stops_on_signals() -> Iterator[None]:
 
 def end(code: int) -> NoReturn:
     """Say that the command is stopped, and end it and all processes below it, at once."""
-    for number in SIGNALS:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     print(SENTENCE, file=sys.stderr, flush=True)
     # What libraries write about processes that are gone is nothing to a person who stopped them.
     silence = os.open(os.devnull, os.O_WRONLY)
@@ -80,15 +81,31 @@ def end(code: int) -> NoReturn:
     os._exit(code)
 
 
+def ignore_signals() -> None:
+    """Ignore the signals from here on, where the caller is the main thread."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _adopt_orphans() -> None:
+    """From here on, a process below this one whose parent ends becomes a child of this one, which ends it."""
+    import ctypes
+
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
 def _kill_descendants() -> None:
     import psutil
 
-    for _ in range(3):  # one may start another meanwhile
+    for _ in range(5):  # one may have started another meanwhile
         processes = psutil.Process().children(recursive=True)
         for process in processes:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        if not psutil.wait_procs(processes, timeout=1)[0]:
+        if not processes:
             return
+        psutil.wait_procs(processes, timeout=1)

@@ -229,15 +229,18 @@ def native_messages_muted() -> Iterator[None]:
         sys.stderr = original
 
 
-def stop_execution(data: Any) -> None:
-    """Stop the execution of a `ray.data.Dataset`, if it has one, with what is under way.
+def stop_execution(data: Any, seconds: float = 5.0) -> None:
+    """Stop the execution of a `ray.data.Dataset`, if it has one that has started, with what is under way.
 
+    Waits at most about `seconds` for the thread that schedules it, which crashes the process where Ray ends first.
     Why: batches that wait for an actor on a node that is gone would keep it, and its actors, for ever. Public way:
     to close the iterator of the data set does so, but not from another thread while it waits for a block.
     """
     executor = data._current_executor
     if executor is not None:
         executor.shutdown(force=True)
+        if executor.is_alive():
+            executor.join(seconds)
 
 
 def running_actors(data: Any) -> int:
