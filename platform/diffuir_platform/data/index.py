@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diffuir_core.errors import UserError
-from diffuir_core.imaging import Limits, OverLimitError
+from diffuir_core.imaging import DEFAULT_LIMITS, Limits, OverLimitError, check_bytes
 
 from .. import storage
 from . import mat
@@ -143,11 +143,25 @@ def fingerprint(rows: Iterable[IndexRow]) -> str:
     return digest.hexdigest()
 
 
-def read_image(uri: str, offset: int | None = None, length: int | None = None) -> bytes:
-    """Return the bytes of a side of a row: a file, a part of a packed file, or a MATLAB file's photo as PNG."""
+def read_image(
+    uri: str, offset: int | None = None, length: int | None = None, limits: Limits = DEFAULT_LIMITS
+) -> bytes:
+    """Return the bytes of a side of a row: a file, a part of a packed file, or a MATLAB file's photo as PNG.
+
+    Raises `ImageError` for an empty file and, without reading it, for one with more bytes than `limits`
+    allow.
+    """
     if offset is not None and length is not None:
+        check_bytes(length, limits)
         return storage.read_range(uri, offset, length)
-    return mat.read_png(uri) if mat.is_element(uri) else storage.read_bytes(uri)
+    if mat.is_element(uri):
+        return mat.read_png(uri)
+    if not storage.is_remote(uri):
+        check_bytes(storage.entry(uri).size, limits)
+        return storage.read_bytes(uri)
+    data = storage.read_head(uri, limits.max_bytes + 1)  # one request, where the size would be another
+    check_bytes(len(data) if len(data) <= limits.max_bytes else storage.entry(uri).size, limits)
+    return data
 
 
 @contextmanager

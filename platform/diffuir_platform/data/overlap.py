@@ -125,7 +125,7 @@ def read_clean(row: IndexRow, max_pixels: int) -> Pixels:
     uri = str(row.clean_uri)
     try:
         with photo_limits(max_pixels) as limits:
-            return decode(read_image(uri, row.clean_offset, row.clean_length), limits).pixels
+            return decode(read_image(uri, row.clean_offset, row.clean_length, limits), limits).pixels
     except ImageError as error:
         raise UserError(f"{uri}: {error}") from error
 

@@ -20,6 +20,9 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from diffuir_core.errors import UserError
+from diffuir_core.imaging import ImageError
+
 from .. import storage
 from ..storage import retry
 from .index import IndexRow, read_image
@@ -125,6 +128,13 @@ class _Writer:
                 shutil.move(self._scratch, temporary)
 
 
+def _read(uri: str, offset: int | None, length: int | None) -> bytes:
+    try:
+        return retry(partial(read_image, uri, offset, length))
+    except ImageError as error:
+        raise UserError(f"{uri}: {error}") from error
+
+
 def _read_ahead(rows: Iterable[IndexRow]) -> Iterator[_PendingRow]:
     """Yield the rows in order, with their files read ahead by threads; a file that rows share is read once."""
     known: LRUCache[tuple[str, int | None], _Place] = LRUCache(SHARED_KEPT)
@@ -132,7 +142,7 @@ def _read_ahead(rows: Iterable[IndexRow]) -> Iterator[_PendingRow]:
 
     def place(uri: str, offset: int | None, length: int | None) -> _Place:
         if (uri, offset) not in known:
-            known[uri, offset] = _Place(pool.submit(retry, partial(read_image, uri, offset, length)))
+            known[uri, offset] = _Place(pool.submit(_read, uri, offset, length))
         return known[uri, offset]
 
     ahead: deque[_PendingRow] = deque()

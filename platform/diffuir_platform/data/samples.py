@@ -62,7 +62,7 @@ def read_pixels(
     """
     try:
         with photo_limits(max_pixels) as limits:
-            return decode(read_image(uri, offset, length), limits).pixels
+            return decode(read_image(uri, offset, length, limits), limits).pixels
     except ImageError as error:
         place = uri if offset is None else f"{uri} from byte {offset:,} on"
         raise UnusablePhoto(f"{place}: {error}") from error

@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 
 from diffuir_core import UserError
+from diffuir_core.imaging import ImageError, Limits
 from diffuir_platform import storage
 from diffuir_platform.data import DataConfig, check_apart, find_items, load_or_replace
 from diffuir_platform.data.building import build_index
+from diffuir_platform.data.index import read_image
 from diffuir_platform.data.mixture import Slot
 from diffuir_platform.data.overlap import TestPhotos
 from diffuir_platform.data.settings import IndexOptions
 from diffuir_platform.train.settings import ValidationConfig
 from diffuir_platform.train.validation import held_out
 from support.command import diffuir_here
+from support.store import Store
 from support.trees import make_tree, tree_of_pairs
 
 SIZE = (40, 30)
@@ -74,6 +77,31 @@ def test_a_file_over_the_limit_that_follows_is_not_read(photos: Path, tmp_path: 
     build_index(str(photos), out, IndexOptions(layout="clean", mismatched=1, max_pixels=1000))
     says = "the file has 1,073,741,825 bytes, more than the limit of 1,073,741,824: raise max_pixels"
     assert reasons(out) == {"large.png": says}
+
+
+def test_a_training_reads_no_file_over_the_limit(photos: Path) -> None:
+    items = find_items(DataConfig(clean=(photos,), max_pixels=1000))["haze"]
+    os.truncate(photos / "large.png", 2**40)  # sparse; to read it would take more memory than there is
+    sample = load_or_replace(Slot("haze", 0, 1), items.take([0, 1]), 16)
+    assert sample.replaced == (
+        f"{photos / 'large.png'}: the file has 1,099,511,627,776 bytes, more than the limit of 1,073,741,824: "
+        "raise max_pixels",
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [(0, "the file is empty"), (1, None), (9, None), (10, "10 bytes, more than the limit of 9")],
+)
+def test_a_file_in_a_store_is_read_up_to_the_limit(s3: Store, size: int, says: str | None) -> None:
+    uri = f"{s3.uri}/photo.png"
+    storage.write_bytes(uri, bytes(size))
+    limits = Limits(max_bytes=9)
+    if says is None:
+        assert read_image(uri, limits=limits) == bytes(size)
+    else:
+        with pytest.raises(ImageError, match=says):
+            read_image(uri, limits=limits)
 
 
 def test_test_photos_are_refused_or_compared(photos: Path, tmp_path: Path) -> None:
