@@ -87,12 +87,14 @@ class LocalRestorer:
         """
         for attempt in range(deaths + 1, self._attempts + 1):
             try:
-                (photo,) = self._ask(messages.Restore((item,)))
+                answer = self._ask(messages.Restore((item,)))
             except Died as died:
                 cause = str(died)
                 if attempt < self._attempts:
                     self.load()  # so that it is not the model that the photo is given up for
                 continue
+            (finished,) = pickle.loads(answer.pickled)
+            photo: Photo = finished.photo
             self._seconds += photo.seconds_read + photo.seconds_restore + photo.seconds_write
             self._photos += 1
             return FinishedPhoto(photo, attempt)

@@ -38,9 +38,17 @@ class LoadModel:
 
 @dataclass(frozen=True)
 class Restore:
-    """A request to read, restore and write photos; answered by a `Photo` for each, in order, or by `Refused`."""
+    """A request to read, restore and write photos; answered by `Restored`, or by `Refused`."""
 
     items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The answer that photos have been dealt with."""
+
+    pickled: bytes
+    """A list with a `FinishedPhoto` of each, in order; pickled, as an actor passes it on without a look at it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from diffuir_core.errors import UserError
 
 from .inputs import Item
 from .local import LocalRestorer
-from .messages import LoadModel, Prepare, Refused, Restore
+from .messages import LoadModel, Prepare, Refused, Restore, Restored
 from .stages import FinishedPhoto
 from .worker_process import Died, WorkerProcess
 
@@ -90,19 +90,24 @@ class ModelProcess:
         work = self._threads.submit(self._finished, pickle.loads(row["items"]))
         while not wait_for([work], SECONDS_BETWEEN_SIGNS).done:
             yield _row(row["number"], b"")
-        yield _row(row["number"], pickle.dumps(work.result(), protocol=5))
+        yield _row(row["number"], work.result())
 
-    def _finished(self, items: Sequence[Item]) -> list[FinishedPhoto] | Refused:
+    def _finished(self, items: Sequence[Item]) -> bytes:
+        """What has become of the items: pickled `FinishedPhoto`s, or a `Refused`."""
         child = self._children.get()
         try:
-            photos = child.ask(Restore(tuple(items)))
+            answer = child.ask(Restore(tuple(items)))
         except Died as died:
             cause = str(died)
         else:
-            return photos if isinstance(photos, Refused) else [FinishedPhoto(photo, 1) for photo in photos]
+            return answer.pickled if isinstance(answer, Restored) else pickle.dumps(answer, protocol=5)
         finally:
             self._children.put(child)
             self._grow()
+        return pickle.dumps(self._finished_one_by_one(items, cause), protocol=5)
+
+    def _finished_one_by_one(self, items: Sequence[Item], cause: str) -> list[FinishedPhoto] | Refused:
+        """What has become of items that were in a process which died of `cause`."""
         # Each photo by itself, in a process that has no other one, so that its deaths are that photo's.
         deaths = 1 if len(items) == 1 and self._shape.calls == 1 else 0
         with WorkerProcess(self._file.fileno()) as process:

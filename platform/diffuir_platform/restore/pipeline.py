@@ -36,7 +36,7 @@ from .stages import CONTINUES, FinishedPhoto
 
 BATCH_SECONDS = 1.0
 """Work in one batch, in all stages together, seconds; also what a model takes at a time."""
-MAX_BATCH_PHOTOS = 256
+MAX_BATCH_PHOTOS = 1024
 """Most photos in one batch."""
 MAX_BATCH_BYTES = 8 * 2**20
 """Most bytes of encoded photos in one batch, unless a single photo has more."""
@@ -49,7 +49,9 @@ SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_OF_SILENCE = 30.0
 """Time without a sign after which a batch may be lost, seconds: the node of its actor has died."""
 SECONDS_TO_END = 5.0
-"""Longest wait for the end of the execution once all photos are finished, seconds."""
+"""Longest wait for the end of the execution once all photos are finished, or none is waited for, seconds."""
+SECONDS_BETWEEN_STOPS = 0.05
+"""Time between two attempts to stop an execution that is just starting, seconds."""
 LEAST_CPUS = 0.001
 """CPUs that an actor asks for where its threads alone limit what it uses."""
 
@@ -113,8 +115,9 @@ class Pipeline:
         waiting: deque[Item] = deque()
         ended = False
         with self._execution:
+            self._execution.start()
             while not (ended and not waiting and not self._outstanding):
-                ended = ended or self._fill(waiting, items)
+                ended = ended or take(items, waiting)
                 while len(self._outstanding) < self._most_outstanding():
                     if not (batch := self._next_batch(waiting, ended)):
                         break
@@ -133,17 +136,6 @@ class Pipeline:
         """The number of models at work, for a person."""
         models = self._execution.models
         return counted(models, "model") if models else ""
-
-    def _fill(self, waiting: deque[Item], items: Iterator[Item | None]) -> bool:
-        """Take items until there are enough for the next batches; return whether there are no more."""
-        while len(waiting) < 2 * MAX_BATCH_PHOTOS:
-            item = next(items, False)
-            if item is False:
-                return True
-            if item is None:
-                return False
-            waiting.append(item)  # type: ignore[arg-type]
-        return False
 
     def _most_outstanding(self) -> int:
         if time.monotonic() > self._next_look:
@@ -206,6 +198,25 @@ class Pipeline:
                 batch.heard, batch.results, batch.times = now, self._results, batch.times + 1
 
 
+def take(items: Iterator[Item | None], waiting: deque[Item]) -> bool:
+    """Add items to those that wait, as many as are known and enough for the next batches; return whether there are
+    no more.
+
+    items: with None in between where the next item may not be known yet. One None alone means nothing, as a
+    listing has it between its parts.
+    """
+    is_known = True
+    while len(waiting) < 2 * MAX_BATCH_PHOTOS:
+        item = next(items, False)
+        if item is False:
+            return True
+        if item is None and not is_known:
+            return False
+        if is_known := item is not None:
+            waiting.append(item)  # type: ignore[arg-type]
+    return False
+
+
 class Execution:
     """One execution of Ray Data, in which batches go in and rows come out; a context manager."""
 
@@ -239,15 +250,23 @@ class Execution:
         """Actors of the pool that have started."""
         return private.running_actors(self._data)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> None: ...
+
+    def start(self) -> None:
+        """Start it."""
         self._thread.start()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:  # nobody waits for what is under way
-            private.stop_execution(self._data)
-        self._source.end()
-        self._thread.join(SECONDS_TO_END if kind is None else 0)
+        if kind is None:
+            self._source.end()
+            self._thread.join(SECONDS_TO_END)
+        # Ray must not end before their threads, which would crash this process; an execution that is just
+        # starting can be stopped once it has started.
+        deadline = time.monotonic() + SECONDS_TO_END
         private.stop_execution(self._data)
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(SECONDS_BETWEEN_STOPS)
+            private.stop_execution(self._data)
 
     def send(self, number: int, items: Sequence[Item]) -> None:
         """Send a batch."""

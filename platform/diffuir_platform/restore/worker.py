@@ -26,12 +26,11 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from diffuir_core.errors import UserError
 
-from .messages import Failed, Loaded, LoadModel, Passes, Prepare, Refused, Restore, Stage
+from .messages import Failed, Loaded, LoadModel, Passes, Prepare, Refused, Restore, Restored, Stage
 from .worker_process import SECONDS_TO_STOP
 
 if TYPE_CHECKING:
     from ..inference import RestoresPixels
-    from .stages import Photo
 
 ResultT = TypeVar("ResultT")
 Tell = Callable[[Passes | Stage], None]
@@ -127,7 +126,7 @@ class _Worker:
         self._restorer: RestoresPixels | None = None
         self._thread = ThreadPoolExecutor(1)  # the model's, which works for one request at a time
 
-    def answer(self, request: LoadModel | Restore, tell: Tell) -> Loaded | Refused | list[Photo]:
+    def answer(self, request: LoadModel | Restore, tell: Tell) -> Loaded | Refused | Restored:
         """Answer a request; a model is loaded only for a photo that can be read."""
         try:
             if isinstance(request, Restore):
@@ -140,25 +139,26 @@ class _Worker:
         gpus = 0 if self._prepare.options.device == "cpu" else torch.cuda.device_count()
         return Loaded(precision=precision, gpus=gpus)
 
-    def _restored(self, request: Restore, tell: Tell) -> list[Photo]:
+    def _restored(self, request: Restore, tell: Tell) -> Restored:
         from . import stages
 
         prepare, options = self._prepare, self._prepare.options
-        finished: list[Photo] = []
+        finished: list[stages.FinishedPhoto] = []
         while waiting := request.items[len(finished) :]:  # those with many pixels come in several parts
             tell(Stage.READS)
             photos = stages.read(waiting, options.exif, options.truncated, options.max_pixels)
             if any(photo.image is not None for photo in photos):
                 self._with_model(partial(stages.restore, photos), tell)
             tell(Stage.WRITES)
-            finished += stages.write(
+            written = stages.write(
                 photos,
                 prepare.target,
                 options.quality,
                 overwrite=options.overwrite,
                 journaled=prepare.is_collection,
             )
-        return finished
+            finished += [stages.FinishedPhoto(photo, 1) for photo in written]
+        return Restored(pickle.dumps(finished, protocol=5))
 
     def _with_model(self, use: Callable[[RestoresPixels], ResultT], tell: Tell) -> ResultT:
         """The result of `use` with the model, once no other request and no other process uses theirs."""
