@@ -23,8 +23,8 @@ from diffuir_core.errors import UserError
 from diffuir_core.metrics import PROTOCOLS, ProtocolName, psnr, ssim
 from diffuir_platform.data.pairs import find_pairs
 from diffuir_platform.evaluate import Settings, evaluate, terminal_table, write_report
-from diffuir_platform.evaluate.benchmark import load, save_png
 from diffuir_platform.evaluate.report import summarise
+from diffuir_platform.evaluate.staging import load, save_png
 
 SETTINGS = Settings(weights="model.safetensors", steps=3, seed=0, precision="float32")
 
