@@ -19,7 +19,7 @@ import numpy as np
 
 from diffuir_core.errors import UserError
 from diffuir_core.imaging import decode
-from diffuir_core.metrics import DEFAULT_PROTOCOL, ProtocolName, check_pair
+from diffuir_core.metrics import DEFAULT_PROTOCOL, MetricError, ProtocolName, check_pair
 
 from ..data.building import threaded_map
 from ..restore.ledger import Ledger
@@ -190,7 +190,7 @@ class _Work:
             scores = tuple(self._meter.score(measure, photos) for measure in of.measures)
         except FileNotFoundError:
             return image, f"it was not restored: see report.html in {target / OWN_FOLDER}"
-        except (UserError, OSError) as error:
+        except (UserError, MetricError, OSError) as error:
             return image, str(error)
         times = [seconds[piece] for piece in image.pieces if piece in seconds]
         return image, MeasuredImage(

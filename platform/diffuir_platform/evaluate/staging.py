@@ -16,7 +16,7 @@ from PIL import Image
 from diffuir_core.errors import UserError
 from diffuir_core.files import replacing
 from diffuir_core.imaging import Pixels, decode
-from diffuir_core.metrics import Signature, better_truths, check_pair, signature, truth_note
+from diffuir_core.metrics import MetricError, Signature, better_truths, check_pair, signature, truth_note
 
 from ..data.building import threaded_map
 from .rows import MeasuredImage
@@ -67,9 +67,9 @@ def save_png(path: Path, pixels: Pixels, compress_level: int = 1) -> None:
 def stage(image_set: ImageSet, folder: Path, known: Mapping[str, MeasuredImage]) -> StagedSet:
     """Write the degraded side of each image below `folder` as PNG, so that no second lossy encoding is measured.
 
-    An image that can't be decoded, whose sides differ in size, or whose degraded side fits another truth better, is
-    in `failed`. A file that is there already with the same pixels stays as it is, so that a restore
-    knows it again. known: measured images by name; what is among them with the same bytes is not written.
+    An image that can't be decoded, whose sides differ in size, or whose degraded side fits another truth better,
+    is in `failed`. A file that is there already with the same pixels stays as it is, so that a restore knows it
+    again. known: measured images by name; what is among them with the same bytes is not written.
     """
     found = StagedSet(of=image_set, failed=dict(image_set.failed), notes=dict(image_set.notes))
     work = partial(_stage, folder=folder, piece=image_set.piece, known=known)
@@ -112,7 +112,7 @@ def _stage(
             check_pair(degraded, truth.pixels)
             signatures = signature(degraded), signature(truth.pixels)
             note, clean_hash = truth_note(truth.format), hashlib.sha256(truth_data).hexdigest()
-    except (UserError, OSError) as error:
+    except (UserError, MetricError, OSError) as error:
         return case, str(error)
     height, width = degraded.shape[:2]
     count = math.ceil(width / (piece or width))

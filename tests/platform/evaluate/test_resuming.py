@@ -1,0 +1,156 @@
+"""An evaluation that is stopped anywhere and started again: the same tables, and nothing restored twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from diffuir_core.errors import UserError
+from diffuir_core.metrics import MetricError
+from diffuir_platform.evaluate import evaluate, evaluate_sets, rows, write_report
+from diffuir_platform.evaluate.measures import Measure, Meter, Photos, Score, fidelity
+from diffuir_platform.evaluate.report import Report
+from diffuir_platform.evaluate.rows import FILE, read_images
+from diffuir_platform.evaluate.sets import Condition, pair_sets
+from diffuir_platform.evaluate.staging import load, save_png
+from support.evaluating import SETTINGS, Resumable, Stopped, make_pair, photo
+
+PAIRS = [f"{name}/{stem}" for name in ("dark", "dusk") for stem in "123"]
+
+
+class Counting(Meter):
+    """A meter that counts, and that is stopped."""
+
+    def score(self, measure: Measure, photos: Photos) -> Score:
+        if LEFT[0] == 0:
+            raise Stopped
+        LEFT[0] -= 1
+        found = super().score(measure, photos)
+        MEASURED[f"{found.before}"] += measure.metric == "psnr"
+        return found
+
+
+LEFT = [10**9]
+MEASURED: Counter[str] = Counter()
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(rows, "SECONDS_BETWEEN_PARTS", 0.0)
+    monkeypatch.setattr("diffuir_platform.evaluate.evaluation.THREADS", 1)
+    LEFT[0] = 10**9
+    MEASURED.clear()
+    for seed, name in enumerate(PAIRS):
+        make_pair(tmp_path / "pairs" / name[:4], name[5:], seed)
+    return tmp_path / "pairs"
+
+
+def run(pairs: Path, restore: Resumable, out: Path) -> Report:
+    sets = pair_sets(pairs, fidelity("released-y", "rgb"), Condition(steps=3))
+    report = evaluate_sets(sets, lambda _: restore, SETTINGS, Counting(), out=out, source=str(pairs))
+    write_report(report, out)
+    return report
+
+
+def written(out: Path) -> dict[str, bytes]:
+    """All tables of an evaluation, and its rows without times."""
+    files = {path.name: path.read_bytes() for path in sorted((out / "tables").iterdir())}
+    files |= {name: (out / name).read_bytes() for name in ("table.md", "results.json")}
+    return files | {FILE: repr(read_images(str(out / FILE))).encode()}
+
+
+@pytest.mark.parametrize("photos", [0, 1, 3, 5])
+@pytest.mark.parametrize("scores", [0, 5, 9, 23])
+def test_stopped_in_the_restore_and_in_the_measurement(
+    pairs: Path, tmp_path: Path, photos: int, scores: int
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(pairs, Resumable(), whole)
+    MEASURED.clear()
+    restore = Resumable()
+    for restore.left, LEFT[0] in ((photos, 0), (10**9, scores), (10**9, 10**9)):
+        try:
+            run(pairs, restore, parts)
+        except Stopped:
+            assert not (parts / "table.md").exists()
+    assert written(parts) == written(whole)
+    assert restore.restored == dict.fromkeys((f"{name}.png" for name in PAIRS), 1)
+    # Two protocols; an image whose measurement was stopped in its middle is measured again.
+    assert sum(MEASURED.values()) <= 2 * len(PAIRS) + 2
+    run(pairs, restore, parts)
+    assert written(parts) == written(whole)
+    assert set(restore.restored.values()) == {1}
+    assert sum(MEASURED.values()) <= 2 * len(PAIRS) + 2
+    assert not (parts / "_diffuir" / "degraded").exists()
+    assert not (parts / "_diffuir" / "scores").exists()
+
+
+def test_only_what_changed_is_restored_and_measured_again(pairs: Path, tmp_path: Path) -> None:
+    out, restore = tmp_path / "out", Resumable()
+    before = run(pairs, restore, out)
+    MEASURED.clear()
+    save_png(pairs / "dark" / "degraded" / "1.png", photo(0) // 3)
+    make_pair(pairs / "dusk", "4", seed=9)
+    (pairs / "dusk" / "degraded" / "1.png").unlink()
+    (pairs / "dusk" / "clean" / "1.png").unlink()
+    after = run(pairs, restore, out)
+    assert {name for name, times in restore.restored.items() if times > 1} == {"dark/1.png"}
+    assert sum(MEASURED.values()) == 4
+    assert [image.name for image in after.measured] == [
+        *("dark/1", "dark/2", "dark/3", "dusk/2", "dusk/3", "dusk/4"),
+    ]
+    assert after.measured[0].scores[0].before != before.measured[0].scores[0].before
+
+
+def test_other_settings_are_refused_and_begun_anew_on_demand(pairs: Path, tmp_path: Path) -> None:
+    out, restore = tmp_path / "out", Resumable()
+    evaluate(pairs, restore, SETTINGS, out)
+    other = replace(SETTINGS, protocol="rgb", seed=1)
+    with pytest.raises(
+        UserError, match=r"protocol was released-y and is rgb, seed was 0 and is 1\): evaluate into another"
+    ):
+        evaluate(pairs, restore, other, out)
+    sets = pair_sets(pairs, fidelity("rgb"), Condition(steps=3))
+    source = str(pairs.absolute())
+    report = evaluate_sets(sets, lambda _: restore, other, out=out, source=source, restart=True)
+    assert {image.protocol for image in report.images} == {"rgb"}
+    assert evaluate(pairs, restore, other, out).images == report.images
+
+
+def test_rows_say_what_was_measured_and_how(pairs: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    import pyarrow.parquet as pq
+
+    out = tmp_path / "out"
+    evaluate(pairs, Resumable(), replace(SETTINGS, weights_sha256="ab"), out)
+    table = pq.read_table(out / FILE).to_pylist()
+    assert [(row["set"], row["key"], row["metric"]) for row in table] == [
+        (*name.split("/"), metric) for name in PAIRS for metric in ("psnr", "ssim")
+    ]
+    first = table[0]
+    assert (first["protocol"], first["width"], first["height"], first["weights_sha256"]) == (
+        *("released-y", 26, 20, "ab"),
+    )
+    data = (pairs / "dark" / "degraded" / "1.png").read_bytes()
+    assert first["degraded_sha256"] == hashlib.sha256(data).hexdigest()
+    assert first["restored"] == ["restored/dark/1.png"]
+    assert load(out / first["restored"][0]).shape == (20, 26, 3)
+
+
+def test_an_image_that_one_metric_refuses_is_in_no_mean(pairs: Path, tmp_path: Path) -> None:
+    class Refusing(Meter):
+        def score(self, measure: Measure, photos: Photos) -> Score:
+            if measure.metric == "ssim" and photos.degraded.max() < 90:
+                raise MetricError("too dark for it")
+            return super().score(measure, photos)
+
+    for side in ("degraded", "clean"):
+        save_png(pairs / "dark" / side / "dim.png", photo(5) // 4)
+    sets = pair_sets(pairs, fidelity("released-y"), Condition(steps=3))
+    report = evaluate_sets(sets, lambda _: Resumable(), SETTINGS, Refusing())
+    assert report.failed == {"dark/dim": "too dark for it"}
+    assert report.sets()[0].images == 3
