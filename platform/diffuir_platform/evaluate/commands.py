@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -49,11 +50,13 @@ def run_evaluate(settings: EvaluateSettings, modes: EvaluateModes) -> int:
 def run_compare(a: Path, settings: EvaluateSettings) -> int:
     """Print and write the comparison of the evaluations in `a` and in `settings.pairs`."""
     from .compare import compare, write_comparison
+    from .run import LINE
 
     if settings.pairs is None:
         raise UserError("--compare takes the folders of two evaluations: write --compare A B")
     found = compare(a, settings.pairs)
-    console = Console(soft_wrap=True)
+    # A file or a pipe has no width: one line for each row.
+    console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(width=LINE)
     console.print(found.table().terminal())
     for name, reason in found.left_out.items():
         console.print(f"left out: {name}: {reason}", markup=False, highlight=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from scipy import stats
@@ -143,8 +143,7 @@ def _row(
         metric.title,
         measure.protocol,
         str(len(a)),
-        mean_of_images(first).text(metric.digits),
-        mean_of_images(second).text(metric.digits),
+        *(replace(mean_of_images(v), half_width=None).text(metric.digits) for v in (first, second)),
         mean_of_images(differences).text(metric.digits, signed=True),
         *map(str, (better, worse, len(signs) - better - worse)),
         f"{p:.3g}",

@@ -16,7 +16,7 @@ from rich.text import Text
 from diffuir_core.metrics import DEFAULT_PROTOCOL, ProtocolName, mean_psnr
 
 from .. import storage
-from ..text import json_values, markdown_table
+from ..text import counted, json_values, markdown_table
 from .measures import METRICS
 from .rows import MeasuredImage
 from .tables import Table, set_table
@@ -123,7 +123,7 @@ class Report:
     def caption(self) -> str:
         """Return the settings as one line."""
         how = self.settings
-        steps = "steps of each benchmark" if how.steps is None else f"{how.steps} steps"
+        steps = "steps of each benchmark" if how.steps is None else counted(how.steps, "step")
         made = f"weights {how.weights}, {steps}, seed {how.seed}, {how.precision}"
         made += ", guarded" if how.guard == "on" else ""
         return f"{made}; PSNR (dB) and SSIM by {how.protocol or 'the protocol of each row'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -28,6 +29,8 @@ from .settings import EvaluateSettings
 if TYPE_CHECKING:
     from diffuir_core import Weights
 
+LINE = 200
+"""Width of a table whose lines must not be wrapped, columns."""
 FOLDER_STEPS = 3
 """Sampling steps of folders, where none are given."""
 
@@ -69,6 +72,11 @@ def run(settings: EvaluateSettings) -> int:
 
 def check(settings: EvaluateSettings) -> None:
     """Raise `UserError` for settings that contradict each other or lack something."""
+    for name, folder in (("PAIRS", settings.pairs), ("--out", settings.out)):
+        if str(folder).startswith("s3:"):
+            raise UserError(
+                f"{name} is a folder of this machine, or one that all nodes share: name one that is"
+            )
     if settings.pairs is None and settings.benchmark is None:
         raise UserError("there is nothing to evaluate: give PAIRS, or --benchmark with --data")
     if settings.pairs is not None and (settings.benchmark is not None or settings.data is not None):
@@ -168,7 +176,11 @@ def _print(report: Report, console: Console) -> None:
     if report.images:
         console.print(terminal_table(report.sets(), title=report.caption()))
     if (others := report.others()) is not None:
-        console.print(others.terminal())
+        # A file or a pipe has no width: one line for each row.
+        wide = console if sys.stdout.isatty() else Console(width=LINE)
+        wide.print(others.terminal())
+        if not report.images:
+            console.print(report.caption(), markup=False, highlight=False)
     if report.failed:
         console.print(f"not measured: {len(report.failed)}")
         for name, reason in report.failed.items():

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from diffuir_core.errors import UserError
@@ -16,6 +24,7 @@ from diffuir_platform.evaluate.report import Report
 from diffuir_platform.evaluate.rows import FILE, read_images
 from diffuir_platform.evaluate.sets import Condition, pair_sets
 from diffuir_platform.evaluate.staging import load, save_png
+from support.command import diffuir_here
 from support.evaluating import SETTINGS, Resumable, Stopped, make_pair, photo
 
 PAIRS = [f"{name}/{stem}" for name in ("dark", "dusk") for stem in "123"]
@@ -59,7 +68,8 @@ def written(out: Path) -> dict[str, bytes]:
     """All tables of an evaluation, and its rows without times."""
     files = {path.name: path.read_bytes() for path in sorted((out / "tables").iterdir())}
     files |= {name: (out / name).read_bytes() for name in ("table.md", "results.json")}
-    return files | {FILE: repr(read_images(str(out / FILE))).encode()}
+    images = [replace(image, seconds=None) for image in read_images(str(out / FILE))]
+    return files | {FILE: repr(images).encode()}
 
 
 @pytest.mark.parametrize("photos", [0, 1, 3, 5])
@@ -121,10 +131,6 @@ def test_other_settings_are_refused_and_begun_anew_on_demand(pairs: Path, tmp_pa
 
 
 def test_rows_say_what_was_measured_and_how(pairs: Path, tmp_path: Path) -> None:
-    import hashlib
-
-    import pyarrow.parquet as pq
-
     out = tmp_path / "out"
     evaluate(pairs, Resumable(), replace(SETTINGS, weights_sha256="ab"), out)
     table = pq.read_table(out / FILE).to_pylist()
@@ -154,3 +160,43 @@ def test_an_image_that_one_metric_refuses_is_in_no_mean(pairs: Path, tmp_path: P
     report = evaluate_sets(sets, lambda _: Resumable(), SETTINGS, Refusing())
     assert report.failed == {"dark/dim": "too dark for it"}
     assert report.sets()[0].images == 3
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_where_it_was(weights: Path, tmp_path: Path) -> None:
+    """With the real model: SIGKILL for the whole process group in the restore, then the same command again."""
+    rng = np.random.default_rng(0)
+    for seed in range(12):
+        clean = np.repeat(np.repeat(rng.integers(60, 200, (16, 16, 3), dtype=np.uint8), 8, 0), 8, 1)
+        for side, pixels in (("clean", clean), ("degraded", clean // 2)):
+            save_png(tmp_path / "pairs" / side / f"{seed:02d}.png", pixels)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    options = ["--weights", str(weights), "--steps", "1", "--out"]
+    command = [sys.executable, "-m", "diffuir_platform.cli", "evaluate", str(tmp_path / "pairs"), *options]
+    process = subprocess.Popen([*command, str(killed)], start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while len(list((killed / "restored").rglob("*.png"))) < 5:
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for lock in killed.rglob("lock.json"):  # or the next command waits for it to expire: see test_lock.py
+        lock.unlink()
+    before = ledger(killed)
+    assert before
+    for out in (killed, whole):
+        done = diffuir_here("evaluate", tmp_path / "pairs", *options, out)
+        assert done.returncode == 0, done.stderr
+    assert written(killed) == {
+        name: data.replace(b"whole", b"killed") for name, data in written(whole).items()
+    }
+    after = ledger(killed)
+    assert len(after) == 12
+    assert {key: after[key] for key in before} == before
+
+
+def ledger(out: Path) -> dict[str, object]:
+    """Time at which each photo was restored, by the ledger of the restore."""
+    found = pq.read_table(out / "restored" / "_diffuir" / "ledger").to_pylist()
+    return {row["key"]: row["finished"] for row in found}
