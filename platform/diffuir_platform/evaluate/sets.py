@@ -85,7 +85,7 @@ class ImageSet:
     failed: dict[str, str] = field(default_factory=dict)
     """Reasons of what is at fault with its files, by name."""
     notes: dict[str, str] = field(default_factory=dict)
-    """What a reader of its figures must know, by name."""
+    """Remarks for a reader of its figures, by name."""
 
 
 def pair_sets(folder: Path, measures: tuple[Measure, ...], condition: Condition) -> list[ImageSet]:

@@ -40,7 +40,7 @@ class Staged:
     signatures: tuple[Signature, Signature] | None
     """Signatures of both sides; None without a truth."""
     note: str | None
-    """What is wrong with it although it can be measured."""
+    """Fault that it has although it can be measured; None for none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Validation: PSNR and SSIM of a checkpoint's averaged weights on held-out pairs, beside the training.
 
-Both are measured by the protocol `DEFAULT_PROTOCOL`, released-y. Ray Train runs it as a separate task wherever the cluster has room, ranks the checkpoints by `psnr`, and repeats a
-validation that was interrupted.
+Both are measured by the protocol `DEFAULT_PROTOCOL`, released-y. Ray Train runs it as a separate task wherever the
+cluster has room, ranks the checkpoints by `psnr`, and repeats a validation that was interrupted.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ def validate(checkpoint: ray.train.Checkpoint, *, pairs: Any, tracker: Tracker) 
 def measure(restorer: Restorer, pairs: Mapping[str, Items]) -> dict[str, float]:
     """Return PSNR (dB) and SSIM by `DEFAULT_PROTOCOL` of the restored pairs.
 
-    `psnr_TASK`, `ssim_TASK`, and the means over the tasks, `psnr` and `ssim`. Photos that equal their truth have an
-    infinite PSNR, are left out of its mean, and are counted in `equal_TASK` where there are any. Raises `UserError`
-    for a pair that can't be read.
+    `psnr_TASK`, `ssim_TASK`, and the means over the tasks, `psnr` and `ssim`. Photos that equal their truth have
+    an infinite PSNR, are left out of its mean, and are counted in `equal_TASK` where there are any. Raises
+    `UserError` for a pair that can't be read.
     """
     return _averaged({task: [_score(restorer, source) for source in items] for task, items in pairs.items()})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from diffuir_platform.evaluate.sets import Condition, ImageSet, benchmark_sets, 
 from diffuir_platform.evaluate.settings import EvaluateSettings
 from diffuir_platform.evaluate.staging import load, save_png
 from support.evaluating import SETTINGS, brighten, photo
+from support.paths import ROOT
 
 ALIKE = {"Rain13K/test/Rain100L": ("input", "target"), "LOL/eval15": ("low", "high")}
 """Folder -> names of its two sides, for sets with the same names on both."""
@@ -246,3 +248,22 @@ def test_settings_decide_over_the_benchmarks(data: Path) -> None:
 def test_settings_that_contradict_each_other_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         check(EvaluateSettings(**settings))  # type: ignore[arg-type]
+
+
+def test_the_readme_lists_every_benchmark_with_its_conditions() -> None:
+    page = (ROOT / "platform" / "diffuir_platform" / "evaluate" / "README.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if re.search(r"\| [34] steps", line)]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    listed = {name: row for row in rows for name in re.split(r"[,;] ", row[0])}
+    assert listed.keys() == {one.name for one in BENCHMARKS}
+    for one in BENCHMARKS:
+        _, table, layouts, images, restored, measured = listed[one.name]
+        assert {f"`{layout}`" for layout, _ in one.places} <= set(layouts.split(", "))
+        assert one.images is None or str(one.images) in images.split(", ")
+        assert restored.startswith(f"{one.steps} steps")
+        assert ("equalised" in restored, "1024" in restored) == (one.equalise, one.piece == 1024)
+        groups = [group[-1] for group, names in GROUPS.items() if one.name in names and group != "all"]
+        assert table.split("; ")[-1 if one.name == "LIME" else 0] == (groups or ["none"])[0]
+        for measure in one.measures:
+            named = measure.metric in ("psnr", "ssim", "lpips")
+            assert (f"`{measure.protocol}`" if named else METRICS[measure.metric].title) in measured

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.sync_api import sync_playwright
 from scipy import stats
 
 from diffuir_core.errors import UserError
@@ -17,6 +19,8 @@ from diffuir_platform.evaluate.overview import write_page
 from diffuir_platform.evaluate.staging import load, save_png
 from support.command import diffuir_here
 from support.evaluating import SETTINGS, brighten, keep, make_pair
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def spoil(source: Path, target: Path) -> dict[str, str]:
@@ -131,3 +135,29 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<b>dark" not in page
     assert "&lt;b&gt;dark/1" in page
+
+
+def test_the_slider_and_the_names_choose_what_is_seen(both: tuple[Path, Path], tmp_path: Path) -> None:
+    if CHROMIUM is None:
+        pytest.skip("no chromium: apt-get install chromium, to test the page in a browser")
+    page_file = write_comparison(compare(*both), tmp_path)
+    wrong: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 400, "height": 800})
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "request",
+            lambda sent: None if sent.url.startswith(("file:", "data:")) else wrong.append(sent.url),
+        )
+        page.goto(page_file.as_uri())
+        first = page.locator(".stack").first
+        shown = "(stack) => [...stack.querySelectorAll('img')].map((photo) => photo.className).join()"
+        assert first.evaluate(shown) == ",left,right,"
+        first.locator(".of-left").select_option("truth")
+        assert first.evaluate(shown) == ",,right,left"
+        first.locator("input").press("ArrowRight")
+        assert first.evaluate("(stack) => stack.style.getPropertyValue('--x')") == "50.5%"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        browser.close()
+    assert wrong == []
