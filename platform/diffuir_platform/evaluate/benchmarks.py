@@ -12,6 +12,8 @@ from diffuir_core.errors import UserError
 
 from .measures import Measure, blind, fidelity
 
+TEST = "test"
+"""Split of the layouts that the benchmarks are."""
 STEPS = 3
 """Sampling steps of all benchmarks but those of displays (section 4.2)."""
 STEPS_OF_DISPLAYS = 4
@@ -41,7 +43,7 @@ class Benchmark:
     """Whether the published weights expect its histograms equalised (section 4.2)."""
     piece: int | None = None
     """Width, in pixels, of the pieces that its photos are restored in; None for whole photos."""
-    split: str = "test"
+    split: str = TEST
 
     def describe(self) -> str:
         """Return its conditions on one line."""

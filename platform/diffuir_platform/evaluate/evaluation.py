@@ -79,7 +79,7 @@ def evaluate_sets(
         own = out / OWN_FOLDER
         stack.enter_context(Lock(str(own), f"evaluates into {out}", "choose another --out"))
         work = _Work(out, own, settings, meter)
-        work.begin({"source": source, **asdict(settings)}, restart)
+        work.begin({"source": source, **_identity(settings)}, restart)
         staged = [stage(one, work.degraded(one.condition), work.known) for one in sets]
         for condition in dict.fromkeys(one.condition for one in sets):
             work.restore(condition, [one for one in staged if one.of.condition == condition], restore_under)
@@ -116,7 +116,7 @@ class _Work:
     def begin(self, settings: Mapping[str, Any], restart: bool) -> None:
         """Check and write the record of the settings, and read what an earlier run measured."""
         folder = str(self._own)
-        record = Record({name: value for name, value in settings.items() if name != "weights"})
+        record = Record(dict(settings))
         if restart:
             for name in ("scores", "degraded"):
                 shutil.rmtree(self._own / name, ignore_errors=True)
@@ -215,6 +215,14 @@ class _Work:
         write_images(str(self._out / FILE), images)
         for name in ("scores", "degraded"):
             shutil.rmtree(self._own / name, ignore_errors=True)
+
+
+def _identity(settings: Settings) -> dict[str, Any]:
+    """Return the settings that a resumed evaluation must agree on, none of them nested."""
+    values = asdict(settings)
+    values["weights"] = values.pop("weights_sha256")
+    nested = values.pop("files"), values.pop("restore")
+    return values | nested[0] | nested[1]
 
 
 def _measurable(image_set: ImageSet, meter: Meter) -> ImageSet:

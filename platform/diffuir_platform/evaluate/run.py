@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 LINE = 200
 """Width of a table whose lines must not be wrapped, columns."""
+NAMED_AT_MOST = 100
+"""Most failures that are printed."""
 FOLDER_STEPS = 3
 """Sampling steps of folders, where none are given."""
 
@@ -183,8 +186,12 @@ def _print(report: Report, console: Console) -> None:
             console.print(report.caption(), markup=False, highlight=False)
     if report.failed:
         console.print(f"not measured: {len(report.failed)}")
-        for name, reason in report.failed.items():
+        for name, reason in islice(report.failed.items(), NAMED_AT_MOST):
             console.print(f"  {name}: {reason}", markup=False, highlight=False)
+        if len(report.failed) > NAMED_AT_MOST:
+            console.print(
+                f"  and {len(report.failed) - NAMED_AT_MOST} more, which results.json of --out names"
+            )
     sets = {one.set_name for one in report.measured}
     for note, names in by_note(report.notes).items():
         pairs = [name for name in names if name not in sets]

@@ -18,7 +18,7 @@ from ..data.layouts import Part, find_layout
 from ..data.matching import File, Matcher, translated_database_errors
 from ..data.pairs import find_sets, images_in, match_pairs
 from ..text import counted
-from .benchmarks import Benchmark
+from .benchmarks import TEST, Benchmark
 from .measures import Measure
 
 
@@ -189,12 +189,14 @@ class _Indexed:
     """Finds benchmarks in an index."""
 
     def __init__(self, uri: str) -> None:
-        self._index = open_index(uri)
+        self._rows: dict[tuple[str, str], list[IndexRow]] = {}
+        for row in open_index(uri).rows():
+            if row.split == TEST and row.degraded_uri is not None:
+                self._rows.setdefault((row.dataset, row.split), []).append(row)
 
     def __call__(self, benchmark: Benchmark) -> tuple[list[Case], dict[str, str]]:
         for _, dataset in benchmark.places:
-            rows = [r for r in self._index.rows() if (r.dataset, r.split) == (dataset, benchmark.split)]
-            if rows:
+            if rows := self._rows.get((dataset, benchmark.split)):
                 keys = [row.key for row in rows]
                 keys = _keys(keys) if rows[0].clean_uri is None else keys
                 return [_indexed_case(benchmark.name, *one) for one in zip(keys, rows, strict=True)], {}
@@ -219,6 +221,7 @@ class _Unpacked:
         ]
 
     def __call__(self, benchmark: Benchmark) -> tuple[list[Case], dict[str, str]]:
+        faulty: dict[str, str] = {}
         for layout, dataset in benchmark.places:
             parts = [
                 part
@@ -229,7 +232,8 @@ class _Unpacked:
                 found = self._look(benchmark.name, inside, parts)
                 if found[0]:
                     return found
-        return [], {}
+                faulty = faulty or found[1]
+        return [], faulty
 
     def _look(self, name: str, inside: str, parts: Sequence[Part]) -> tuple[list[Case], dict[str, str]]:
         """Look into the folder `inside` (empty for all) as the ROOT of a layout."""

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class Staged:
     pieces: tuple[str, ...]
     """Paths of its PNG files below the folder of its condition, from left to right."""
     signatures: tuple[Signature, Signature] | None
-    """Signatures of both sides; None without a truth."""
+    """Signatures of both sides; None without a truth, and once they were compared."""
     note: str | None
     """Fault that it has although it can be measured; None for none."""
 
@@ -85,7 +85,7 @@ def stage(image_set: ImageSet, folder: Path, known: Mapping[str, MeasuredImage])
             for piece in image.pieces:
                 (folder / piece).unlink(missing_ok=True)
             continue
-        found.images.append(image)
+        found.images.append(replace(image, signatures=None))  # 8 KB of each image
         if image.note is not None:
             found.notes[image.case.name] = image.note
     found.failed.update(swapped)

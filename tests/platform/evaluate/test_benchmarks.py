@@ -130,6 +130,10 @@ def test_what_is_at_fault_within_a_set_is_named(data: Path) -> None:
     assert [case.key for case in one.cases] == ["1"]
     (reason,) = one.failed.values()
     assert "there is no clean file 2" in reason
+    (data / "LOL" / "eval15" / "high" / "1.png").unlink()
+    one = found(data, "LOL,GoPro")["LOL"]
+    assert one.cases == []
+    assert set(one.failed) == {"LOL/eval15/low/1", "LOL/eval15/low/2"}
 
 
 def test_a_folder_without_any_is_refused(tmp_path: Path) -> None:

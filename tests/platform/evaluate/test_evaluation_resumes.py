@@ -118,10 +118,12 @@ def test_only_what_changed_is_restored_and_measured_again(pairs: Path, tmp_path:
 def test_other_settings_are_refused_and_begun_anew_on_demand(pairs: Path, tmp_path: Path) -> None:
     out, restore = tmp_path / "out", Resumable()
     evaluate(pairs, restore, SETTINGS, out)
-    other = replace(SETTINGS, protocol="rgb", seed=1)
-    with pytest.raises(
-        UserError, match=r"protocol was released-y and is rgb, seed was 0 and is 1\): evaluate into another"
-    ):
+    other = replace(SETTINGS, protocol="rgb", seed=1, files={"niqe": "a"}, restore={"quality": 9})
+    changed = {"niqe": "null and is a", "protocol": "released-y and is rgb", "quality": "null and is 9"}
+    differences = ", ".join(
+        f"{name} was {change}" for name, change in (changed | {"seed": "0 and is 1"}).items()
+    )
+    with pytest.raises(UserError, match=rf"other settings \({differences}\): evaluate into another"):
         evaluate(pairs, restore, other, out)
     sets = pair_sets(pairs, fidelity("rgb"), Condition(steps=3))
     source = str(pairs.absolute())
