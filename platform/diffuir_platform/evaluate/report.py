@@ -126,6 +126,8 @@ class Report:
         steps = "steps of each benchmark" if how.steps is None else counted(how.steps, "step")
         made = f"weights {how.weights}, {steps}, seed {how.seed}, {how.precision}"
         made += ", guarded" if how.guard == "on" else ""
+        if self.measured and not self.images:
+            return made
         return f"{made}; PSNR (dB) and SSIM by {how.protocol or 'the protocol of each row'}"
 
 

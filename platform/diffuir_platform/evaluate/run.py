@@ -157,13 +157,14 @@ def expects_equalised(weights: Weights, task: str) -> bool:
 
 
 def _recorded(settings: EvaluateSettings, weights: FetchedWeights, meter: Meter) -> Settings:
+    is_folder_of_pairs = settings.benchmark is None and settings.truth
     return Settings(
         weights=settings.weights or "shipped",
         steps=settings.steps or (FOLDER_STEPS if settings.benchmark is None else None),
         seed=settings.seed,
         precision=settings.precision,
         guard=settings.guard,
-        protocol=settings.protocol or (DEFAULT_PROTOCOL if settings.benchmark is None else None),
+        protocol=settings.protocol or (DEFAULT_PROTOCOL if is_folder_of_pairs else None),
         benchmarks=settings.benchmark,
         weights_sha256=weights.sha256,
         files=meter.hashes(),
