@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from diffuir_core.errors import UserError
@@ -28,6 +29,8 @@ from diffuir_core.metrics.scene_statistics import Gaussian
 
 if TYPE_CHECKING:
     from diffuir_core.metrics.lpips import Lpips
+
+_lpips_lock = Lock()
 
 
 @dataclass(frozen=True, order=True)
@@ -147,9 +150,7 @@ class Meter:
         if clean is None:
             raise UserError(f"{METRICS[measure.metric].title} compares with a truth, and there is none")
         if measure.metric == "lpips":
-            from diffuir_core.metrics.lpips import lpips
-
-            return lambda pixels: lpips(pixels, clean, self._lpips(protocol))
+            return lambda pixels: self._distance(pixels, clean, protocol)
         function = psnr if measure.metric == "psnr" else ssim
         return lambda pixels: function(pixels, clean, protocol)
 
@@ -166,6 +167,12 @@ class Meter:
     @cached_property
     def _lpips_models(self) -> dict[str, Lpips]:
         return {}
+
+    def _distance(self, pixels: Pixels, clean: Pixels, variant: str) -> float:
+        from diffuir_core.metrics.lpips import lpips
+
+        with _lpips_lock:  # one at a time: it takes gigabytes, and all cores by itself
+            return lpips(pixels, clean, self._lpips(variant))
 
     def _lpips(self, variant: str) -> Lpips:
         from diffuir_core.metrics.lpips import load_lpips

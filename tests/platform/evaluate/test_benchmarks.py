@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from diffuir_core import Schedule, Weights, build
 from diffuir_core.errors import UserError
 from diffuir_core.metrics import PROTOCOLS, psnr, write_niqe
+from diffuir_core.metrics.lpips import BACKBONES, Lpips, lpips
 from diffuir_core.metrics.scene_statistics import Gaussian
 from diffuir_platform.data.building import build_index
 from diffuir_platform.data.layouts import find_layout
 from diffuir_platform.data.settings import IndexOptions
 from diffuir_platform.evaluate import evaluate_sets
 from diffuir_platform.evaluate.benchmarks import BENCHMARKS, GROUPS, Benchmark, find_benchmarks
-from diffuir_platform.evaluate.measures import METRICS, Meter, blind, fidelity
+from diffuir_platform.evaluate.measures import METRICS, Measure, Meter, Photos, blind, fidelity
 from diffuir_platform.evaluate.run import check, expects_equalised, sets_of
 from diffuir_platform.evaluate.sets import Condition, ImageSet, benchmark_sets, photo_sets
 from diffuir_platform.evaluate.settings import EvaluateSettings
@@ -271,3 +273,26 @@ def test_the_readme_lists_every_benchmark_with_its_conditions() -> None:
         for measure in one.measures:
             named = measure.metric in ("psnr", "ssim", "lpips")
             assert (f"`{measure.protocol}`" if named else METRICS[measure.metric].title) in measured
+
+
+def test_lpips_is_measured_with_the_published_files_alone(tmp_path: Path) -> None:
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"other weights")
+    meter = Meter(lpips_backbone=other, lpips_linear=other)
+    measure = Measure("lpips", "alex")
+    with pytest.raises(UserError, match=r"other\.pth is another file, .* it should be alexnet-owt"):
+        meter.check([measure])
+    backbone = BACKBONES["alex"]
+    state, linear = {}, {}
+    inputs = 3
+    for index, width, kernel, _, _ in backbone.layers:
+        state[f"features.{index}.weight"] = torch.randn(width, inputs, kernel, kernel)
+        state[f"features.{index}.bias"] = torch.randn(width)
+        linear[f"lin{len(linear)}.model.1.weight"] = torch.rand(1, width, 1, 1)
+        inputs = width
+    model = Lpips("alex", state, linear)
+    meter._lpips_models["alex"] = model  # in place of files of 244 MB
+    clean, degraded = photo(1, 64, 64), photo(2, 64, 64)
+    found = meter.score(measure, Photos(degraded=degraded, restored=clean, clean=clean))
+    assert found.before == pytest.approx(lpips(degraded, clean, model))
+    assert found.after == 0.0
