@@ -29,7 +29,7 @@ class EvaluateModes(Config):
 
 
 def run_evaluate(settings: EvaluateSettings, modes: EvaluateModes) -> int:
-    """Restore test pairs and print PSNR and SSIM before and after, per set.
+    """Restore test pairs or benchmarks, and measure them before and after; or compare two evaluations.
 
     Exit code 1: some images could not be measured and are named.
     """
