@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -71,6 +72,9 @@ def evaluate_sets(
     """
     meter = meter or Meter()
     sets = [_measurable(one, meter) for one in sets]
+    for name, times in Counter(one.name for one in sets).items():
+        if times > 1:
+            raise UserError(f"two sets are both named {name}: rename the folder of one of them")
     meter.check(measure for one in sets if one.cases for measure in one.measures)
     with ExitStack() as stack:
         if out is None:

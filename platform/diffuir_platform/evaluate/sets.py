@@ -96,7 +96,7 @@ def pair_sets(folder: Path, measures: tuple[Measure, ...], condition: Condition)
     """
     found = []
     for place in find_sets(folder):
-        name = place.resolve().name
+        name = _name(place, folder)
         try:
             pairs, faults = match_pairs(place)
         except UserError as error:
@@ -120,7 +120,7 @@ def photo_sets(folder: Path, measures: tuple[Measure, ...], condition: Condition
     found = []
     inside = sorted(d for d in folder.iterdir() if d.is_dir() and not storage.is_hidden(d.name))
     for place in (folder, *inside):
-        name = place.resolve().name
+        name = _name(place, folder)
         try:
             files = [file for file in images_in(place) if place != folder or file.parent == folder]
         except UserError as error:
@@ -136,6 +136,11 @@ def photo_sets(folder: Path, measures: tuple[Measure, ...], condition: Condition
     if not found:
         raise UserError(f"{folder} and the folders in it hold no photos: name a folder that does")
     return found
+
+
+def _name(place: Path, folder: Path) -> str:
+    """Return the name of the set in `place`; that of `folder` itself may be given as "."."""
+    return place.resolve().name if place == folder else place.name
 
 
 def _keys(paths: Sequence[str]) -> list[str]:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from diffuir_core.errors import UserError
-from diffuir_platform.evaluate import evaluate
+from diffuir_platform.evaluate import evaluate, evaluate_sets
+from diffuir_platform.evaluate.measures import blind
+from diffuir_platform.evaluate.sets import Condition, photo_sets
 from diffuir_platform.evaluate.staging import save_png
 from support.evaluating import SETTINGS, brighten, keep, make_pair, photo
 
@@ -73,6 +75,17 @@ def test_a_photo_that_a_restore_left_out_or_made_of_another_size_is_named(tmp_pa
     assert [image.key for image in report.images] == ["3"]
     assert "was not restored" in report.failed["dark/1"]
     assert "differ in size, 26x20 and 52x40" in report.failed["dark/2"]
+
+
+def test_two_sets_of_one_name_are_refused_and_links_have_names_of_their_own(tmp_path: Path) -> None:
+    make_pair(tmp_path / "sets" / "dark", "1")
+    (tmp_path / "sets" / "dusk").symlink_to(tmp_path / "sets" / "dark")
+    assert measured(tmp_path / "sets")[0] == ["dark/1", "dusk/1"]
+    for file in ("photos/1.png", "photos/photos/1.png"):
+        save_png(tmp_path / file, photo(1, 60, 60))
+    sets = photo_sets(tmp_path / "photos", blind("loe"), Condition(steps=3))
+    with pytest.raises(UserError, match="two sets are both named photos"):
+        evaluate_sets(sets, lambda _: keep, SETTINGS)
 
 
 def test_a_folder_without_any_set_is_refused(tmp_path: Path) -> None:
