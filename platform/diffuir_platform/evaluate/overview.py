@@ -8,10 +8,9 @@ from pathlib import Path
 from diffuir_core.errors import UserError
 
 from .. import storage
-from ..text import counted
 from .gallery import Card, card, page, photos_of
 from .measures import METRICS
-from .report import Report, by_note
+from .report import Report
 from .rows import MeasuredImage
 from .tables import Table, set_table
 
@@ -20,11 +19,7 @@ PAGE = "report.html"
 
 def write_page(report: Report, folder: Path, tables: Iterable[Table]) -> None:
     """Write the page of an evaluation into its folder, which holds the restored photos."""
-    facts = [report.caption()]
-    facts += [
-        f"{counted(len(names), 'note')}, first {names[0]}: {note}."
-        for note, names in by_note(report.notes).items()
-    ]
+    facts = [report.caption(), *report.note_lines()]
     rows = [[name, reason] for name, reason in report.failed.items()]
     failed = Table(title="Not measured", headings=("what", "why"), rows=rows, names=2)
     shown = [set_table(report.measured), *tables, *([failed] if rows else [])]

@@ -189,12 +189,12 @@ def _values(
 
 
 def _notes(table: PaperTable, by_set: Mapping[str, Sequence[MeasuredImage]]) -> Iterator[str]:
-    if any(len(column.sets) > 1 for column in table.columns):
+    if any(len(c.sets) > 1 and all(name in by_set for name in c.sets) for c in table.columns):
         yield UNKNOWN_MEAN
     for names in dict.fromkeys(column.sets for column in table.columns):
         there = [name for name in names if name in by_set]
         if there and len(there) < len(names):
-            yield f"Of {', '.join(names)} only {', '.join(there)} was measured, so that their columns are empty"
+            yield f"Of {', '.join(names)} only {', '.join(there)} {'were' if len(there) > 1 else 'was'} measured, so their columns are empty"
         for name in there:
             benchmark = by_name(name)
             count = len(by_set[name])

@@ -120,6 +120,16 @@ class Report:
         rows = [row for row in table.rows if row[1] not in titles]
         return replace(table, title="Lower is better", rows=rows) if rows else None
 
+    def note_lines(self) -> list[str]:
+        """Return each note as one line, with the sets that have it, or the first of its pairs and their number."""
+        sets = {one.set_name for one in self.measured}
+        lines = []
+        for note, names in by_note(self.notes).items():
+            pairs = [name for name in names if name not in sets]
+            who = f"{counted(len(pairs), 'pair')}, first {pairs[0]}" if pairs else ", ".join(names)
+            lines.append(f"{who}: {note}")
+        return lines
+
     def caption(self) -> str:
         """Return the settings as one line."""
         how = self.settings

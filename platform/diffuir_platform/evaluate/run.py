@@ -18,12 +18,11 @@ from diffuir_core.metrics import DEFAULT_PROTOCOL
 from ..data.index import EQUALISE
 from ..inference import FetchedWeights, fetch_weights
 from ..restore.inputs import check_output
-from ..text import counted
 from .benchmarks import Benchmark, find_benchmarks
 from .evaluation import RestoreFolder, evaluate_sets
 from .folder_restorer import folder_restorer
 from .measures import Measure, Meter, blind, fidelity
-from .report import Report, Settings, by_note, terminal_table, write_report
+from .report import Report, Settings, terminal_table, write_report
 from .sets import Condition, ImageSet, benchmark_sets, pair_sets, photo_sets
 from .settings import EvaluateSettings
 
@@ -193,11 +192,8 @@ def _print(report: Report, console: Console) -> None:
             console.print(
                 f"  and {len(report.failed) - NAMED_AT_MOST} more, which results.json of --out names"
             )
-    sets = {one.set_name for one in report.measured}
-    for note, names in by_note(report.notes).items():
-        pairs = [name for name in names if name not in sets]
-        who = f"{counted(len(pairs), 'pair')}, first {pairs[0]}" if pairs else ", ".join(names)
-        console.print(f"{who}: {note}", markup=False, highlight=False)
+    for line in report.note_lines():
+        console.print(line, markup=False, highlight=False)
 
 
 def _write(

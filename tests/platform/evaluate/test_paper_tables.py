@@ -104,7 +104,7 @@ def test_a_column_of_which_a_set_is_missing_is_empty_and_says_so() -> None:
     assert row["Deraining (5 sets) PSNR"] == ""
     assert row["Enhancement PSNR"] == "25.00"
     assert row["method"] == "ours"
-    assert any("only Test100, Rain100H, Rain100L, Test1200 was measured" in note for note in table.notes)
+    assert any("only Test100, Rain100H, Rain100L, Test1200 were measured" in note for note in table.notes)
 
 
 def test_deblurring_is_in_y_and_in_rgb_in_rows_of_their_own() -> None:
