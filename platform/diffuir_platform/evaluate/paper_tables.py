@@ -194,7 +194,9 @@ def _notes(table: PaperTable, by_set: Mapping[str, Sequence[MeasuredImage]]) -> 
     for names in dict.fromkeys(column.sets for column in table.columns):
         there = [name for name in names if name in by_set]
         if there and len(there) < len(names):
-            yield f"Of {', '.join(names)} only {', '.join(there)} {'were' if len(there) > 1 else 'was'} measured, so their columns are empty"
+            verb = "were" if len(there) > 1 else "was"
+            only = ", ".join(there)
+            yield f"Of {', '.join(names)} only {only} {verb} measured, so their columns are empty"
         for name in there:
             benchmark = by_name(name)
             count = len(by_set[name])
