@@ -23,6 +23,7 @@ from diffuir_platform.data.pairs import find_pairs
 from diffuir_platform.evaluate import evaluate, terminal_table, write_report
 from diffuir_platform.evaluate.report import summarise
 from diffuir_platform.evaluate.staging import load, save_png
+from support.command import diffuir_here
 from support.evaluating import SETTINGS, brighten, keep, make_pair, photo
 
 
@@ -59,8 +60,10 @@ def test_the_command_says_in_one_sentence_what_stops_it(tmp_path: Path) -> None:
         ([tmp_path, "--weights", weights], "w.safetensors"),
         ([tmp_path, "--protocol", "y"], "protocol = 'y'"),
         ([tmp_path / "none"], "there is no folder"),
+        ([], "give PAIRS, or --benchmark"),
+        (["--benchmark", "LOL,Set5", "--data", tmp_path], "no benchmark 'Set5'"),
     ):
-        done = run(*arguments)
+        done = diffuir_here("evaluate", *arguments)
         assert done.returncode == 2
         assert done.stderr.startswith("error: ")
         assert message in done.stderr
