@@ -27,7 +27,8 @@ COMMANDS = {
         "Train a model for every point of a grid, and make a table and a plot of what they reach.",
     ),
     "evaluate": Entry(
-        "evaluate.commands", "Restore test pairs and print PSNR and SSIM before and after, per set."
+        "evaluate.commands",
+        "Restore test pairs or benchmarks, and measure them before and after; or compare two evaluations.",
     ),
     "fit-niqe": Entry(
         "evaluate.commands", "Fit the statistics that NIQE or IL-NIQE compares with to pristine photos."

@@ -1,5 +1,5 @@
-from .benchmark import RestoreFolder, evaluate
 from .demo import Demo, demo
+from .evaluation import RestoreFolder, evaluate, evaluate_sets
 from .folder_restorer import folder_restorer
 from .pristine import FittedPristine, fit_pristine
 from .report import Report, Settings, terminal_table, write_report
@@ -12,6 +12,7 @@ __all__ = [
     "Settings",
     "demo",
     "evaluate",
+    "evaluate_sets",
     "fit_pristine",
     "folder_restorer",
     "terminal_table",

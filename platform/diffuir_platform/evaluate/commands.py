@@ -2,55 +2,67 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from rich.console import Console
 
+from diffuir_core.errors import UserError
 from diffuir_core.metrics import DEFAULT_PROTOCOL
 
 from ..command_line import SettingsCommand
-from ..restore.inputs import check_output
+from ..config import Config
 from ..text import counted
-from .benchmark import evaluate
 from .demo import demo
 from .folder_restorer import folder_restorer
 from .pristine import fit_pristine
-from .report import Settings, by_note, terminal_table, write_report
+from .report import terminal_table
 from .settings import DemoSettings, EvaluateSettings, FitNiqeSettings
 
 
-def run_evaluate(settings: EvaluateSettings) -> int:
-    """Restore test pairs and print PSNR and SSIM before and after, per set.
+class EvaluateModes(Config):
+    """Things that `diffuir evaluate` does instead of evaluating."""
 
-    Exit code 1: some pairs could not be measured and are named.
+    compare: Path | None = None
+    """Compare two finished evaluations, A and B, as --compare A B: paired differences, a sign test, and a page
+    with the images that differ most, in the folder of --out, or here."""
+
+
+def run_evaluate(settings: EvaluateSettings, modes: EvaluateModes) -> int:
+    """Restore test pairs or benchmarks, and measure them before and after; or compare two evaluations.
+
+    Exit code 1: some images could not be measured and are named.
     """
-    out = settings.out
-    if out is not None:
-        check_output(out)
-    recorded = Settings(
-        weights=settings.weights or "shipped",
-        steps=settings.steps,
-        seed=settings.seed,
-        precision=settings.precision,
-        guard=settings.guard,
-        protocol=settings.protocol,
-    )
-    report = evaluate(settings.pairs, folder_restorer(settings.restore_options()), recorded, out)
-    console = Console(soft_wrap=True)
-    if report.images:
-        console.print(terminal_table(report.sets(), title=report.caption()))
-    if report.failed:
-        console.print(f"not measured: {len(report.failed)}")
-        for name, reason in report.failed.items():
-            console.print(f"  {name}: {reason}", markup=False, highlight=False)
-    for note, names in by_note(report.notes).items():
-        console.print(
-            f"{counted(len(names), 'pair')}, first {names[0]}: {note}", markup=False, highlight=False
-        )
-    if out is not None:
-        write_report(report, out)
-        console.print(
-            f"written: {out / 'table.md'} and {out / 'results.json'}", markup=False, highlight=False
-        )
-    return 1 if report.failed else 0
+    if modes.compare is not None:
+        return run_compare(modes.compare, settings)
+    from ..runtime import cluster_address, takes_jobs
+
+    address = cluster_address(settings.address)
+    if address is not None and takes_jobs(address):
+        from .job import submit_evaluation
+
+        return submit_evaluation(settings, address)
+    from .run import run
+
+    return run(settings)
+
+
+def run_compare(a: Path, settings: EvaluateSettings) -> int:
+    """Print and write the comparison of the evaluations in `a` and in `settings.pairs`."""
+    from .compare import compare, write_comparison
+    from .run import LINE
+
+    if settings.pairs is None:
+        raise UserError("--compare takes the folders of two evaluations: write --compare A B")
+    found = compare(a, settings.pairs)
+    # A file or a pipe has no width: one line for each row.
+    console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(width=LINE)
+    console.print(found.table().terminal())
+    for name, reason in found.left_out.items():
+        console.print(f"left out: {name}: {reason}", markup=False, highlight=False)
+    written = write_comparison(found, settings.out or Path())
+    console.print(f"written: {written}", markup=False, highlight=False)
+    return 0
 
 
 def run_demo(settings: DemoSettings) -> int:
@@ -86,7 +98,17 @@ def run_fit_niqe(settings: FitNiqeSettings) -> int:
     return 1 if fitted.failed else 0
 
 
-evaluate_command = SettingsCommand(run_evaluate, EvaluateSettings, arguments={"pairs": "PAIRS"})
+def _benchmarks() -> str:
+    from .benchmarks import BENCHMARKS, GROUPS
+
+    sets = (f"  {one.name}: {one.describe()}" for one in BENCHMARKS)
+    groups = (f"  {name}: {', '.join(names)}" for name, names in GROUPS.items() if name != "all")
+    return "\n".join(["Benchmarks:\n", *sets, *groups])
+
+
+evaluate_command = SettingsCommand(
+    run_evaluate, EvaluateSettings, arguments={"pairs": "PAIRS"}, modes=EvaluateModes, epilog=_benchmarks
+)
 demo_command = SettingsCommand(run_demo, DemoSettings)
 fit_niqe_command = SettingsCommand(
     run_fit_niqe, FitNiqeSettings, arguments={"photos": "FOLDER", "out": "OUT"}

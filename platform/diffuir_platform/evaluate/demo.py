@@ -15,8 +15,9 @@ from diffuir_core.imaging import Pixels
 from diffuir_core.metrics import DEFAULT_PROTOCOL, psnr, ssim
 
 from ..data.examples import DRAWS, bundled_photo, typical
-from .benchmark import RestoreFolder, load, save_png
+from .evaluation import RestoreFolder
 from .report import PairScores, SetSummary, summarise
+from .staging import load, save_png
 
 PHOTOS = ("rocket", "astronaut", "chelsea", "coffee")
 TITLE = "DiffUIR, one set of weights, told nothing of the task: degraded, restored, truth"

@@ -1,18 +1,20 @@
-"""The restore that a benchmark and the demo measure, which is that of `diffuir restore`."""
+"""The restore that an evaluation and the demo measure, which is that of `diffuir restore`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ..restore import RestoreOptions, restore
-from .benchmark import RestoreFolder
+from .evaluation import RestoreFolder
 
 
-def folder_restorer(options: RestoreOptions) -> RestoreFolder:
-    """Return `diffuir restore` with `options` as a function from one folder into another."""
+def folder_restorer(options: RestoreOptions, restart: bool = True) -> RestoreFolder:
+    """Return `diffuir restore` with `options` as a function from one folder into another.
+
+    restart: whether it begins anew each time, so that results of an earlier run are not measured.
+    """
 
     def run(source: Path, target: Path) -> dict[str, str]:
-        # Anew each time: results of an earlier run must not be measured.
-        return restore(source, target, options, restart=True).failed
+        return restore(source, target, options, restart=restart).failed
 
     return run

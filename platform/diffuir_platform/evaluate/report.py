@@ -1,21 +1,25 @@
-"""The report of a benchmark: scores as objects, as a table for the terminal, as Markdown and as JSON."""
+"""The report of an evaluation: scores as objects, as a table for the terminal, as Markdown and as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
-from rich.table import Table
+import rich.table
 from rich.text import Text
 
 from diffuir_core.metrics import DEFAULT_PROTOCOL, ProtocolName, mean_psnr
 
 from .. import storage
-from ..text import json_values, markdown_table
+from ..text import counted, json_values, markdown_table
+from .measures import METRICS
+from .rows import MeasuredImage
+from .tables import Table, set_table
 
 NAMES = 2
 """Leading columns of a table that hold names."""
@@ -37,14 +41,24 @@ class PairScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of a benchmark: how the pictures are restored, and by which protocol they are measured."""
+    """Settings of an evaluation: how the pictures are restored, and how they are measured."""
 
     weights: str
-    steps: int
+    """Name of the weights, for people."""
+    steps: int | None
+    """Sampling steps; None for those of each benchmark."""
     seed: int
     precision: str
     guard: str = "off"
-    protocol: ProtocolName = DEFAULT_PROTOCOL
+    protocol: ProtocolName | None = DEFAULT_PROTOCOL
+    """Definition of PSNR and SSIM; None for those of each benchmark."""
+    benchmarks: str | None = None
+    """Names of the benchmarks; None for a folder."""
+    weights_sha256: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files that metrics need, by their setting."""
+    restore: dict[str, Any] = field(default_factory=dict)
+    """All settings of the restore that its results depend on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,25 +95,50 @@ class SetSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A benchmark: its settings, the scores of every pair, {pair name: reason} of failures, and {pair name: note}
-    of pairs that were measured although something is wrong with them."""
+    """An evaluation: its settings, the scores of every pair, {name: reason} of failures, and {name: note} of what
+    was measured although something is wrong with it."""
 
     settings: Settings
     images: Sequence[PairScores]
+    """PSNR and SSIM, a row for each pair and protocol."""
     failed: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    measured: Sequence[MeasuredImage] = ()
+    """All scores of every image."""
 
     def sets(self) -> list[SetSummary]:
-        """Return the mean scores of each set, in the order of its first image."""
-        names = dict.fromkeys(image.set_name for image in self.images)
-        return [summarise(name, [i for i in self.images if i.set_name == name]) for name in names]
+        """Return the mean scores of each set by each protocol, in the order of its first image."""
+        members: dict[tuple[str, str], list[PairScores]] = {}
+        for image in self.images:
+            members.setdefault((image.set_name, image.protocol), []).append(image)
+        return [summarise(name, images) for (name, _), images in members.items()]
+
+    def others(self) -> Table | None:
+        """Return the table of the metrics that are not PSNR and SSIM; None where none was measured."""
+        table = set_table(self.measured)
+        titles = {METRICS[metric].title for metric in ("psnr", "ssim")}
+        rows = [row for row in table.rows if row[1] not in titles]
+        return replace(table, title="Lower is better", rows=rows) if rows else None
+
+    def note_lines(self) -> list[str]:
+        """Return each note as one line, with the sets that have it, or the first of its pairs and their number."""
+        sets = {one.set_name for one in self.measured}
+        lines = []
+        for note, names in by_note(self.notes).items():
+            pairs = [name for name in names if name not in sets]
+            who = f"{counted(len(pairs), 'pair')}, first {pairs[0]}" if pairs else ", ".join(names)
+            lines.append(f"{who}: {note}")
+        return lines
 
     def caption(self) -> str:
         """Return the settings as one line."""
         how = self.settings
-        made = f"weights {how.weights}, {how.steps} steps, seed {how.seed}, {how.precision}"
+        steps = "steps of each benchmark" if how.steps is None else counted(how.steps, "step")
+        made = f"weights {how.weights}, {steps}, seed {how.seed}, {how.precision}"
         made += ", guarded" if how.guard == "on" else ""
-        return f"{made}; PSNR (dB) and SSIM by {how.protocol}"
+        if self.measured and not self.images:
+            return made
+        return f"{made}; PSNR (dB) and SSIM by {how.protocol or 'the protocol of each row'}"
 
 
 def summarise(name: str, images: Sequence[PairScores]) -> SetSummary:
@@ -138,10 +177,12 @@ def by_note(notes: Mapping[str, str]) -> dict[str, list[str]]:
     return found
 
 
-def terminal_table(summaries: Sequence[SetSummary], first: str = "set", title: str | None = None) -> Table:
+def terminal_table(
+    summaries: Sequence[SetSummary], first: str = "set", title: str | None = None
+) -> rich.table.Table:
     """Return a table for the terminal with one row for each set; first: heading of the column of names."""
     # Text objects, as rich would take brackets in a name for markup.
-    table = Table(title=Text(title) if title else None, title_justify="left")
+    table = rich.table.Table(title=Text(title) if title else None, title_justify="left")
     for index, heading in enumerate((first, *HEADINGS[1:])):
         table.add_column(
             heading.replace(" ", "\n"),
@@ -156,8 +197,11 @@ def terminal_table(summaries: Sequence[SetSummary], first: str = "set", title: s
 
 def markdown_report(report: Report) -> str:
     """Return the table in Markdown, with the settings above it and failures and notes below."""
-    table = markdown_table(HEADINGS, [summary.cells() for summary in report.sets()], left=NAMES)
-    lines = [report.caption(), "", table]
+    lines = [report.caption(), ""]
+    if report.images or not report.measured:
+        lines.append(markdown_table(HEADINGS, [summary.cells() for summary in report.sets()], left=NAMES))
+    if (others := report.others()) is not None:
+        lines += ["", others.markdown()] if report.images else [others.markdown()]
     if report.failed:
         lines += ["", "Not measured:", "", *(f"- {name}: {reason}" for name, reason in report.failed.items())]
     if report.notes:
@@ -166,10 +210,11 @@ def markdown_report(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_report(report: Report, folder: Path) -> None:
-    """Write `table.md` and `results.json` (means of each set, scores of each image) into `folder`, atomically
-    each.
+def write_report(report: Report, folder: Path, tables: Mapping[str, Table] | None = None) -> None:
+    """Write `table.md`, `results.json` (means of each set, scores of each image) and `tables/` into `folder`,
+    atomically each.
 
+    tables: those of the paper, by name; each table, and that of all sets, is written as Markdown, CSV and LaTeX.
     JSON has no infinity: the PSNR of two equal images is the string "inf".
     """
     document = {
@@ -182,3 +227,6 @@ def write_report(report: Report, folder: Path) -> None:
     results = json.dumps(document, indent=2, allow_nan=False) + "\n"
     storage.write_bytes(str(folder / "table.md"), markdown_report(report).encode())
     storage.write_bytes(str(folder / "results.json"), results.encode())
+    for name, table in {"sets": set_table(report.measured), **(tables or {})}.items():
+        for ending, text in (("md", table.markdown()), ("csv", table.csv()), ("tex", table.latex())):
+            storage.write_bytes(str(folder / "tables" / f"{name}.{ending}"), text.encode())

@@ -15,6 +15,7 @@ from ..inference import FetchedWeights
 from .settings import RestoreOptions
 
 FILE = "settings.json"
+REMEDY = "restore into another OUT, or replace them with --restart"
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,11 @@ class Record:
         """Write it into an output's `_diffuir`."""
         storage.write_bytes(storage.join(folder, FILE), json.dumps(self.settings, indent=1).encode())
 
-    def check(self, found: Record, output: str) -> None:
-        """Raise `UserError` that names each difference where `found`, the record of `output`, is another."""
+    def check(self, found: Record, output: str, remedy: str = REMEDY) -> None:
+        """Raise `UserError` that names each difference where `found`, the record of `output`, is another.
+
+        remedy: what the error says to do.
+        """
         names = sorted(self.settings.keys() | found.settings.keys())
         differences = [
             f"{name} was {_shown(found.settings.get(name))} and is {_shown(self.settings.get(name))}"
@@ -59,10 +63,7 @@ class Record:
             and (name, self.settings.get(name)) != ("truncated", True)
         ]
         if differences:
-            raise UserError(
-                f"{output} holds results of other settings ({', '.join(differences)}): "
-                "restore into another OUT, or replace them with --restart"
-            )
+            raise UserError(f"{output} holds results of other settings ({', '.join(differences)}): {remedy}")
 
 
 def _shown(value: Any) -> str:

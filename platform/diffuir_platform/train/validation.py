@@ -1,13 +1,13 @@
 """Validation: PSNR and SSIM of a checkpoint's averaged weights on held-out pairs, beside the training.
 
-Ray Train runs it as a separate task wherever the cluster has room, ranks the checkpoints by `psnr`, and repeats a
-validation that was interrupted.
+Both are measured by the protocol `DEFAULT_PROTOCOL`, released-y. Ray Train runs it as a separate task wherever the
+cluster has room, ranks the checkpoints by `psnr`, and repeats a validation that was interrupted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import mean
+from statistics import fmean
 from typing import Any
 
 import ray
@@ -16,7 +16,7 @@ import ray.train
 from diffuir_core import Restorer, UserError, open_weights
 from diffuir_core.degradations import TASKS
 from diffuir_core.imaging import DEFAULT_LIMITS
-from diffuir_core.metrics import psnr, ssim
+from diffuir_core.metrics import mean_psnr, psnr, ssim
 
 from ..data import DataConfig, Items, PairFolder, Source, find_items, read_whole
 from ..tracking import Tracker
@@ -64,7 +64,7 @@ def held_out(config: ValidationConfig, max_pixels: int = DEFAULT_LIMITS.max_pixe
 
 
 def validate(checkpoint: ray.train.Checkpoint, *, pairs: Any, tracker: Tracker) -> dict[str, float]:
-    """Log PSNR (dB) and SSIM on Y of a checkpoint, and return them as `measure` does.
+    """Log PSNR (dB) and SSIM by `DEFAULT_PROTOCOL` of a checkpoint, and return them as `measure` does.
 
     pairs: a reference to the result of `held_out`. A pair that can't be read any more is left out: the tracker
     gets the number of these, and a file that names them.
@@ -91,8 +91,12 @@ def validate(checkpoint: ray.train.Checkpoint, *, pairs: Any, tracker: Tracker) 
 
 
 def measure(restorer: Restorer, pairs: Mapping[str, Items]) -> dict[str, float]:
-    """Return PSNR (dB) and SSIM on Y of the restored pairs: `psnr_TASK` and `ssim_TASK`, and the means over the
-    tasks, `psnr` and `ssim`. Raises `UserError` for a pair that can't be read."""
+    """Return PSNR (dB) and SSIM by `DEFAULT_PROTOCOL` of the restored pairs.
+
+    `psnr_TASK`, `ssim_TASK`, and the means over the tasks, `psnr` and `ssim`. Photos that equal their truth have
+    an infinite PSNR, are left out of its mean, and are counted in `equal_TASK` where there are any. Raises
+    `UserError` for a pair that can't be read.
+    """
     return _averaged({task: [_score(restorer, source) for source in items] for task, items in pairs.items()})
 
 
@@ -105,9 +109,11 @@ def _score(restorer: Restorer, source: Source) -> Score:
 def _averaged(scores: Mapping[str, Sequence[Score]]) -> dict[str, float]:
     """Average the scores into the metrics of `measure`; a task without scores has none."""
     measured = [task for task in TASKS if scores.get(task)]
-    figures: dict[str, float] = {}
-    for place, name in enumerate(("psnr", "ssim")):
-        figures |= {f"{name}_{task}": mean(score[place] for score in scores[task]) for task in measured}
-        if measured:
-            figures[name] = mean(figures[f"{name}_{task}"] for task in measured)
-    return figures
+    if not measured:
+        return {}
+    means = {task: mean_psnr(psnr for psnr, _ in scores[task]) for task in measured}
+    figures = {f"psnr_{task}": found.value for task, found in means.items()}
+    figures["psnr"] = mean_psnr(figures.values()).value
+    similar = {f"ssim_{task}": fmean(ssim for _, ssim in scores[task]) for task in measured}
+    equal = {f"equal_{task}": float(found.equal) for task, found in means.items() if found.equal}
+    return figures | similar | {"ssim": fmean(similar.values())} | equal

@@ -13,8 +13,8 @@ from diffuir_core.degradations import TASKS, degrade
 from diffuir_core.errors import UserError
 from diffuir_core.metrics import psnr
 from diffuir_platform.evaluate import demo
-from diffuir_platform.evaluate.benchmark import load
 from diffuir_platform.evaluate.demo import DRAWS, PHOTOS, SHOWN, bundled_photo, typical
+from diffuir_platform.evaluate.staging import load
 
 
 def keep(source: Path, target: Path) -> dict[str, str]:

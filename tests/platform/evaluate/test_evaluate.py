@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
@@ -22,36 +20,11 @@ from diffuir_core import Restorer, Schedule, build, save_weights
 from diffuir_core.errors import UserError
 from diffuir_core.metrics import PROTOCOLS, ProtocolName, psnr, ssim
 from diffuir_platform.data.pairs import find_pairs
-from diffuir_platform.evaluate import Settings, evaluate, terminal_table, write_report
-from diffuir_platform.evaluate.benchmark import load, save_png
+from diffuir_platform.evaluate import evaluate, terminal_table, write_report
 from diffuir_platform.evaluate.report import summarise
-
-SETTINGS = Settings(weights="model.safetensors", steps=3, seed=0, precision="float32")
-
-
-def photo(seed: int, height: int = 20, width: int = 26) -> NDArray[np.uint8]:
-    small = np.random.default_rng(seed).integers(60, 200, (5, 6, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def make_pair(folder: Path, stem: str, seed: int = 0, suffix: str = ".png") -> None:
-    clean = photo(seed)
-    save_png(folder / "clean" / f"{stem}.png", clean)
-    path = folder / "degraded" / f"{stem}{suffix}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(clean // 2).save(path)
-
-
-def brighten(source: Path, target: Path) -> dict[str, str]:
-    """A restore that doubles every level, which undoes `make_pair` up to one level."""
-    for path in source.rglob("*.png"):
-        save_png(target / path.relative_to(source), load(path) * 2)
-    return {}
-
-
-def keep(source: Path, target: Path) -> dict[str, str]:
-    shutil.copytree(source, target, dirs_exist_ok=True)
-    return {}
+from diffuir_platform.evaluate.staging import load, save_png
+from support.command import diffuir_here
+from support.evaluating import SETTINGS, brighten, keep, make_pair, photo
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -87,8 +60,10 @@ def test_the_command_says_in_one_sentence_what_stops_it(tmp_path: Path) -> None:
         ([tmp_path, "--weights", weights], "w.safetensors"),
         ([tmp_path, "--protocol", "y"], "protocol = 'y'"),
         ([tmp_path / "none"], "there is no folder"),
+        ([], "give PAIRS, or --benchmark"),
+        (["--benchmark", "LOL,Set5", "--data", tmp_path], "no benchmark 'Set5'"),
     ):
-        done = run(*arguments)
+        done = diffuir_here("evaluate", *arguments)
         assert done.returncode == 2
         assert done.stderr.startswith("error: ")
         assert message in done.stderr
@@ -139,7 +114,9 @@ def test_restored_pictures_table_and_results_are_written(tmp_path: Path) -> None
     table = (out / "table.md").read_text()
     assert "PSNR (dB) and SSIM by released-y" in table
     assert f"| dark | released-y | 1 | {report.sets()[0].psnr_before:.2f} |" in table
-    assert sorted(p.name for p in out.iterdir()) == ["restored", "results.json", "table.md"]
+    made = ["_diffuir", "images.parquet", "restored", "results.json", "table.md", "tables"]
+    assert sorted(p.name for p in out.iterdir()) == made
+    assert sorted(p.name for p in (out / "tables").iterdir()) == ["sets.csv", "sets.md", "sets.tex"]
 
 
 def test_an_infinite_psnr_is_valid_json(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ killed.
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import socket
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import boto3
 import numpy as np
@@ -28,6 +30,8 @@ from diffuir_platform import storage
 from diffuir_platform.restore.ledger import Ledger, LedgerRow
 from diffuir_platform.restore.verify import verify
 from support import faulty_store, restoring
+from support.album import put
+from support.command import diffuir_here
 from support.nodes import BUCKET, Nodes, running
 from support.ports import free_port
 from support.restoring import POISONS
@@ -212,6 +216,37 @@ def test_what_fails_has_its_reason_and_the_rest_is_there(nodes: Nodes, reference
         len(FAILING),
         0,
     )
+
+
+def test_an_evaluation_on_three_nodes_gives_the_rows_of_one(
+    nodes: Nodes, weights: Path, tmp_path: Path
+) -> None:
+    """The evaluation's folder is one that all nodes share."""
+    for seed in range(8):
+        clean = picture(np.random.default_rng(seed), 96, 96)
+        for side, shade in (("clean", 1), ("degraded", 2)):
+            put(tmp_path / "pairs" / side / f"{seed}.png", Image.eval(clean, lambda v, s=shade: v // s))
+    options = ["--weights", weights, "--steps", 1]
+    address = nodes.environment["RAY_ADDRESS"]
+    words = ["evaluate", tmp_path / "pairs", *options]
+    command = [sys.executable, "-m", "diffuir_platform.cli", *words, "--out", tmp_path / "three"]
+    done = subprocess.run(
+        [*map(str, command), "--address", address, "--models", "3"],
+        env={**os.environ, **nodes.environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    alone = diffuir_here(*words, "--out", tmp_path / "one")
+    assert alone.returncode == 0, alone.stderr
+    for name in ("table.md", "results.json", "tables/sets.csv"):
+        assert (tmp_path / "three" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    three, one = (pq.read_table(tmp_path / out / "images.parquet") for out in ("three", "one"))
+    assert three.drop(["seconds"]).equals(one.drop(["seconds"]))
+    report = tmp_path / "three" / "restored" / "_diffuir" / "report.json"
+    assert json.loads(report.read_text())["ray_data"], "it was not restored through Ray"
 
 
 @pytest.mark.timeout(1200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from diffuir_platform.data.samples import read_pixels
 from diffuir_platform.tracking import open_run
 from diffuir_platform.train.checkpoints import WEIGHTS_FILE
 from diffuir_platform.train.settings import ValidationConfig
-from diffuir_platform.train.validation import held_out, validate
+from diffuir_platform.train.validation import _averaged, held_out, validate
 
 
 @pytest.fixture
@@ -73,3 +74,13 @@ def test_a_pair_that_is_lost_later_is_left_out_and_named(pairs: Path, tmp_path: 
     read_pixels.cache.clear()
     assert validate(checkpoint, pairs=kept, tracker=tracker) == {}
     tracker.finish("FINISHED")
+
+
+def test_photos_that_equal_their_truth_are_counted_and_in_no_mean() -> None:
+    found = _averaged({"rain": [(30.0, 0.9), (math.inf, 1.0)], "snow": [(20.0, 0.8)], "haze": []})
+    assert found == {
+        **{"psnr_rain": 30.0, "psnr_snow": 20.0, "psnr": 25.0, "equal_rain": 1.0},
+        **{"ssim_rain": pytest.approx(0.95), "ssim_snow": 0.8, "ssim": pytest.approx(0.875)},
+    }
+    assert _averaged({"rain": [(30.0, 0.9)], "snow": [(math.inf, 1.0)]})["psnr"] == 30.0
+    assert _averaged({"rain": []}) == {}
