@@ -49,6 +49,8 @@ class Restored:
 
     pickled: bytes
     """A list with a `FinishedPhoto` of each, in order; pickled, as an actor passes it on without a look at it."""
+    restoring: float
+    """Share of the model in the time that they took, 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,8 @@ SECONDS_BETWEEN_SIGNS = 5.0
 """Interval at which an actor says that it still works on a batch, seconds."""
 SECONDS_TO_GROW = 2.0
 """Time for which the first child has answered before the next one is started, seconds."""
+GROWS_BELOW = 0.9
+"""Share of the model in a batch's time below which another child pays: it could only do what is left beside it."""
 SCHEMA = pa.schema({"number": pa.int64(), "finished": pa.binary()})
 """A row about a batch: its number, and its pickled `FinishedPhoto`s or `Refused`; nothing where it is a sign."""
 
@@ -54,7 +56,7 @@ class Shape:
 
 TAKING_TURNS = Shape(processes=2, calls=1)
 """For the one model of a machine: while a process restores with all threads, the other one reads or writes, and
-tiny photos are not held up by Python's lock."""
+tiny photos are not held up by Python's lock. Where the model takes nearly all the time, one process remains."""
 OVERLAPPING = Shape(processes=1, calls=3)
 """For several models of a machine, and for a GPU, of which each process takes memory: while the photos of a batch
 are restored, those of another are read, and of a third written."""
@@ -100,10 +102,12 @@ class ModelProcess:
         except Died as died:
             cause = str(died)
         else:
-            return answer.pickled if isinstance(answer, Restored) else pickle.dumps(answer, protocol=5)
+            if not isinstance(answer, Restored):
+                return pickle.dumps(answer, protocol=5)
+            self._grow(answer.restoring)
+            return answer.pickled
         finally:
             self._children.put(child)
-            self._grow()
         return pickle.dumps(self._finished_one_by_one(items, cause), protocol=5)
 
     def _finished_one_by_one(self, items: Sequence[Item], cause: str) -> list[FinishedPhoto] | Refused:
@@ -118,11 +122,15 @@ class ModelProcess:
             except UserError as error:
                 return Refused(str(error))
 
-    def _grow(self) -> None:
-        """Start the next child where there is work for it: its start would delay the first results."""
+    def _grow(self, restoring: float) -> None:
+        """Start the next child where there is work for it, but later, as its start would delay the first results.
+
+        restoring: the model's share in the time of a batch.
+        """
         with self._growing:
             self._first_answer = self._first_answer or time.monotonic()
-            if self._missing and time.monotonic() - self._first_answer > SECONDS_TO_GROW:
+            is_time = time.monotonic() - self._first_answer > SECONDS_TO_GROW
+            if self._missing and is_time and restoring < GROWS_BELOW:
                 self._missing -= 1
                 self._threads.submit(self._add_loaded)
 

@@ -158,7 +158,10 @@ class _Worker:
                 journaled=prepare.is_collection,
             )
             finished += [stages.FinishedPhoto(photo, 1) for photo in written]
-        return Restored(pickle.dumps(finished, protocol=5))
+        photos = [one.photo for one in finished]
+        restoring = sum(photo.seconds_restore for photo in photos)
+        total = restoring + sum(photo.seconds_read + photo.seconds_write for photo in photos)
+        return Restored(pickle.dumps(finished, protocol=5), restoring / total if total else 1.0)
 
     def _with_model(self, use: Callable[[RestoresPixels], ResultT], tell: Tell) -> ResultT:
         """The result of `use` with the model, once no other request and no other process uses theirs."""
