@@ -43,7 +43,7 @@ INSIDE_SERVE: Layers = (
 
 IN_THE_CORE = {
     *("PIL", "imagecodecs", "numpy", "psutil", "safetensors", "scipy", "skimage", "tifffile", "torch"),
-    *("pillow_jxl", "rawpy"),  # of the extra `formats`, within functions
+    *("pillow_jxl", "rawpy", "spandrel"),  # of the extras `formats` and `spandrel`, within functions
 }
 """Packages that the core may import; none of a platform or a server."""
 

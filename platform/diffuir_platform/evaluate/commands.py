@@ -26,7 +26,8 @@ def run_evaluate(settings: EvaluateSettings) -> int:
     if out is not None:
         check_output(out)
     recorded = Settings(
-        weights=settings.weights or "shipped",
+        restorer=settings.restorer,
+        weights=settings.weights or ("shipped" if settings.restorer is None else "none"),
         steps=settings.steps,
         seed=settings.seed,
         precision=settings.precision,

@@ -39,6 +39,8 @@ class PairScores:
 class Settings:
     """Settings of a benchmark: how the pictures are restored, and by which protocol they are measured."""
 
+    restorer: str | None = None
+    """Name of another restorer than DiffUIR."""
     weights: str
     steps: int
     seed: int
@@ -99,6 +101,8 @@ class Report:
         how = self.settings
         made = f"weights {how.weights}, {how.steps} steps, seed {how.seed}, {how.precision}"
         made += ", guarded" if how.guard == "on" else ""
+        if how.restorer is not None:
+            made = f"restorer {how.restorer}, weights {how.weights}"
         return f"{made}; PSNR (dB) and SSIM by {how.protocol}"
 
 
