@@ -27,6 +27,7 @@ ROOMS: Layers = (
     ("diffuir_platform.inference", "diffuir_platform.data"),
     ("diffuir_platform.train", "diffuir_platform.restore"),
     ("diffuir_platform.sweep", "diffuir_platform.evaluate"),
+    ("diffuir_platform.analysis",),
     ("diffuir_platform.serve",),
     ("diffuir_platform.command_table",),
     ("diffuir_platform.cli",),
