@@ -1,4 +1,4 @@
-"""What the network makes of an image inside: features of the diffusion's end point, and where it attends.
+"""What the network makes of an image inside: features of the diffusion's end point, and what it responds to.
 
 For the analyses of the paper's Figures 5 and 7, whose text does not say which layer they show; here it is said.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .diffusion import forward_process, network_time, predict_residual, start_release
 from .schedule import Schedule, T
-from .unet import HEAD_DIM, HEADS, UNet
+from .unet import UNet
 
 
 @torch.inference_mode()
@@ -36,18 +36,18 @@ def end_point_features(
 
 @torch.inference_mode()
 def attention_map(model: UNet, schedule: Schedule, degraded: Tensor, noise: Tensor) -> Tensor:
-    """How much the last linear attention looks at each pixel, (B, H, W) float32, with mean 1.
+    """How strongly the last features respond to each pixel, (B, H, W) float32, with mean 1.
 
-    The softmax of its keys over positions, a mean over all features of all heads, in the first step of sampling.
-    degraded: (B, 3, H, W) in [-1, 1], H and W multiples of 16. noise: (B, 3, H, W), standard normal.
+    Activation-based attention (Zagoruyko and Komodakis 2017, arXiv 1612.03928): the sum of squares over the
+    channels of the output of the last residual block, in the first step of sampling. degraded: (B, 3, H, W) in
+    [-1, 1], H and W multiples of 16. noise: (B, 3, H, W), standard normal.
     """
-    with _output_of(model.get_submodule(f"ups.{len(model.ups) - 1}.2.fn.fn.to_qkv")) as taken:
+    with _output_of(model.get_submodule("final_res_block")) as taken:
         image = start_release(schedule, degraded, noise)
         predict_residual(model, schedule, image, degraded, T - 1)
-    (qkv,) = taken
-    keys = qkv.float()[:, HEADS * HEAD_DIM : 2 * HEADS * HEAD_DIM]
-    share = keys.flatten(2).softmax(dim=-1).mean(dim=1)
-    return (share * share.shape[-1]).unflatten(-1, keys.shape[-2:])
+    (features,) = taken
+    energy = features.float().square().sum(dim=1)
+    return energy / energy.mean(dim=(1, 2), keepdim=True)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def load(path: Path | str) -> Pixels:
 
 @dataclass(frozen=True)
 class Separability:
-    """How well the features of crops tell their tasks apart."""
+    """Scores of how far apart the features of crops of different tasks are."""
 
     silhouette: float
     """Mean silhouette coefficient (Rousseeuw 1987), -1 .. 1: 0 or less where tasks are mixed."""

@@ -11,7 +11,6 @@ from diffuir_core.pretrained import PRETRAINED
 from diffuir_core.variants import variant
 
 from ..inference import RestorerName, fetch_model, fetch_weights, pinned, pinned_restorer
-from ..restore.local import check_loads, prepared
 from ..restore.settings import RestoreOptions
 from .settings import ServeSettings
 
@@ -94,6 +93,9 @@ class Catalogue(Mapping[str, ModelEntry]):
 
 
 def _entry_of(restorer: str, named: str | None, settings: ServeSettings) -> ModelEntry:
+    # Imported here, because gateways load this module and restore no collection.
+    from ..restore.local import check_loads, prepared
+
     uri = pinned(named)
     fetched = fetch_model(restorer, uri)
     check_loads(prepared(None, fetched, RestoreOptions(restorer=restorer, device=settings.device), target=""))

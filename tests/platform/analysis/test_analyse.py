@@ -112,7 +112,7 @@ def test_features_of_five_tasks_are_scored_and_drawn(tmp_path: Path) -> None:
     out = made(tmp_path, "features", tmp_path / "clean", crops=1)
     lines = (out / "features.txt").read_text().splitlines()
     assert [line.partition(":")[0] for line in lines] == ["without SDT", "with SDT"]
-    assert all("silhouette" in line and "chance 11%" in line for line in lines)
+    assert all("silhouette" in line and "chance 20%" in line for line in lines)
     Image.open(out / "features.png").verify()
     with pytest.raises(UserError, match="there is no folder"):
         made(tmp_path, "features", tmp_path / "none")
