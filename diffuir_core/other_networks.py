@@ -131,6 +131,13 @@ def exported_net(file: Path, device: torch.device) -> Network:
     """Load an exported program, as `torchscript_net` loads TorchScript; the same caution holds."""
     extra: dict[str, Any] = {MULTIPLE_FILE: ""}
     program = torch.export.load(file, extra_files=extra)
+    inputs = program.graph_signature.user_inputs
+    (shape,) = (node.meta["val"].shape for node in program.graph.nodes if node.name == inputs[0])
+    if len(inputs) != 1 or len(shape) != 4 or any(isinstance(side, int) for side in shape[2:]):
+        raise UserError(
+            f"{file.name} takes {len(inputs)} input(s), the first of shape {tuple(shape)}: export it for one "
+            "image, with dynamic height and width"
+        )
     if device.type != "cpu":
         from torch.export.passes import move_to_device_pass
 

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator
 
 from diffuir_core.errors import UserError
+from diffuir_core.imaging import PHOTO_SUFFIXES
 
 from .. import storage
 from .weights import FetchedWeights, fetch_file, fetch_weights, pinned
@@ -117,7 +118,7 @@ def fetch_model(restorer: str | None, weights: str | None, check: bool = True) -
     file = name.rest if name.kind in FILE_KINDS else weights
     if file is not None:
         return fetch_file(file)
-    return FetchedWeights("", None, hashlib.sha256(recorded(restorer).encode()).hexdigest())
+    return FetchedWeights("", None, "none")
 
 
 def recorded(restorer: str) -> str:
@@ -130,7 +131,7 @@ def recorded(restorer: str) -> str:
     if name.kind in FILE_KINDS:
         return name.kind
     if name.kind == RESULTS:
-        entries = storage.list_entries(name.rest)
+        entries = (one for one in storage.list_entries(name.rest) if one.uri.lower().endswith(PHOTO_SUFFIXES))
         digests = (_sha256(f"{one.uri} {one.size} {one.version}".encode()) for one in entries)
         total = sum(int(digest, 16) for digest in digests) % 2**256  # they come in no order
         return f"{RESULTS}:{storage.absolute(name.rest)} ({_sha256(str(total).encode())[:16]})"

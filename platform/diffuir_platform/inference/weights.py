@@ -35,9 +35,10 @@ class FetchedWeights:
     name: str
     """Name of the file; its ending tells a release (.pt) from our own (.safetensors)."""
     data: bytes | None
-    """Content of the file; None for the shipped weights, which are installed on every node."""
+    """Content of the file; None for the shipped weights, which are installed on every node, and for
+    a restorer that needs no file."""
     sha256: str
-    """SHA-256 of the content, 64 hexadecimal digits."""
+    """SHA-256 of the content, 64 hexadecimal digits; "none" for another restorer that needs no file."""
 
     @contextmanager
     def as_file(self) -> Iterator[Path | None]:

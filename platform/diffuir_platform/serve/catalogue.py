@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import diffuir_core
 from diffuir_core.pretrained import PRETRAINED
 from diffuir_core.variants import variant
 
-from ..inference import RestorerName, fetch_model, fetch_weights, pinned, pinned_restorer
+from ..inference import RestorerName, fetch_model, fetch_weights, pinned, pinned_restorer, recorded
 from ..restore.settings import RestoreOptions
 from .settings import ServeSettings
 
@@ -99,9 +100,10 @@ def _entry_of(restorer: str, named: str | None, settings: ServeSettings) -> Mode
     uri = pinned(named)
     fetched = fetch_model(restorer, uri)
     check_loads(prepared(None, fetched, RestoreOptions(restorer=restorer, device=settings.device), target=""))
-    return ModelEntry(
-        uri or RestorerName.parse(restorer).place, fetched.sha256, None, None, len(fetched.data or b"")
-    )
+    if fetched.data is None:
+        return ModelEntry(None, hashlib.sha256(recorded(restorer).encode()).hexdigest(), None, None)
+    place = RestorerName.parse(restorer).place
+    return ModelEntry(uri or place, fetched.sha256, None, None, len(fetched.data))
 
 
 def _entry(named: str | None) -> ModelEntry:

@@ -161,12 +161,18 @@ def script(file: Path, **extra: str) -> Path:
     return file
 
 
-def exported(file: Path) -> Path:
-    class Darkens(nn.Module):
-        def forward(self, image: Tensor) -> Tensor:
-            return image * 0.9375
+class Doubles(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return nn.functional.interpolate(image, scale_factor=2.0)
 
-    sizes = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+
+class Darkens(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return image * 0.9375
+
+
+def exported(file: Path, is_dynamic: bool = True) -> Path:
+    sizes = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC} if is_dynamic else None
     program = torch.export.export(Darkens(), (torch.zeros(1, 3, 32, 48),), dynamic_shapes=(sizes,))
     torch.export.save(program, file)
     return file
@@ -198,6 +204,16 @@ def test_a_saved_network_says_its_own_multiple(tmp_path: Path) -> None:
         load_restorer("torchscript:n.pt", script(tmp_path / "n.pt", multiple="4x"))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_saved_network_of_one_size_or_another_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="export it for one image, with dynamic height and width"):
+        load_restorer("exported:n.pt2", exported(tmp_path / "n.pt2", is_dynamic=False))
+    torch.jit.save(torch.jit.script(Doubles()), tmp_path / "n.pt")
+    (reason,) = restore_each(load_restorer("torchscript:n.pt", tmp_path / "n.pt"), [photo(32, 48)])
+    assert isinstance(reason, str)
+    assert "the network returned (1, 3, 64, 96) for (1, 3, 32, 48)" in reason
+
+
 def test_results_are_found_by_the_names_of_their_photos(tmp_path: Path) -> None:
     (tmp_path / "made" / "a").mkdir(parents=True)
     for name, seed in (("a/1.png", 1), ("2.jpg", 2)):
@@ -219,6 +235,7 @@ def test_what_tells_a_restorer_from_others_is_recorded(here: Path) -> None:
     assert before == [recorded(name) for name in ("sharpen", "mine:adds", "results:made")]
     (here / "mine.py").write_text(MODULE + "# changed\n")
     Image.fromarray(photo()).save(here / "made" / "1.png")
+    assert fetch_model("sharpen", None).sha256 == "none"
     after = [recorded(name) for name in ("sharpen", "mine:adds", "results:made")]
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, False]
     assert recorded("torchscript:a/n.pt") == recorded("torchscript:b/n.pt")  # its hash is that of the weights
