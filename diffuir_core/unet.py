@@ -285,21 +285,21 @@ def _in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:
         return conv(x).to(torch.get_autocast_dtype(device))
 
 
-def pad_to_multiple(x: Tensor) -> Tensor:
-    """Pad `x`, (..., H, W), by reflection at its right and bottom edges to multiples of 16.
+def pad_to_multiple(x: Tensor, multiple: int = MULTIPLE) -> Tensor:
+    """Pad `x`, (..., H, W), by reflection at its right and bottom edges to multiples of 16, or of another number.
 
     An image smaller than its padding is reflected repeatedly, so that 1-pixel images work too.
     """
-    for axis, padded in zip((-2, -1), padded_size(*x.shape[-2:]), strict=True):
+    for axis, padded in zip((-2, -1), padded_size(x.shape[-2], x.shape[-1], multiple), strict=True):
         size = x.shape[axis]
         if padded > size:
             x = x.index_select(axis, reflected_indices(size, padded, x.device))
     return x
 
 
-def padded_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width rounded up to multiples of 16, in pixels."""
-    return math.ceil(height / MULTIPLE) * MULTIPLE, math.ceil(width / MULTIPLE) * MULTIPLE
+def padded_size(height: int, width: int, multiple: int = MULTIPLE) -> tuple[int, int]:
+    """Height and width rounded up to multiples of 16, or of another number, in pixels."""
+    return math.ceil(height / multiple) * multiple, math.ceil(width / multiple) * multiple
 
 
 def reflected_indices(size: int, padded: int, device: torch.device) -> Tensor:

@@ -36,6 +36,9 @@ COMMANDS = {
     "index": Entry(
         "data.commands", "List a data set, match its pairs, and write an index to train and evaluate with."
     ),
+    "analyse": Entry(
+        "analysis.commands", "Make a table or a picture of the paper from a finished sweep, pairs or a photo."
+    ),
     "serve": Entry("serve.commands", "Serve the API and a page to try it, until Ctrl-C."),
     "demo": Entry(
         "evaluate.commands", "Degrade bundled photos in five ways, restore them, and write a contact sheet."

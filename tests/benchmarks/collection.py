@@ -160,7 +160,7 @@ def bare_model(values: dict[str, Any]) -> float:
 
     files = sorted(path for path in Path(values["source"]).rglob("*") if path.is_file())
     images = [decode(path.read_bytes()).pixels for path in files]
-    restorer = RestoreOptions(**values["options"]).restorer()
+    restorer = RestoreOptions(**values["options"]).diffuir()
     batch = values["options"]["batch_size"] or 1
     restorer.restore(images[:batch])
     began = time.perf_counter()

@@ -35,6 +35,10 @@ ASKED: dict[str, tuple[list[str], dict[str, Any]]] = {
         ["pairs", "--protocol", "rgb-3d", "--out", "measured"],
         {"pairs": "pairs", "protocol": "rgb-3d", "out": "measured", "precision": "float32"},
     ),
+    "analyse": (
+        ["steps", "pairs", "--counts", "1", "--counts", "3", "--protocol", "rgb"],
+        {"analysis": "steps", "source": "pairs", "counts": [1, 3], "protocol": "rgb"},
+    ),
     "fit-niqe": (
         ["photos", "own.npz", "--metric", "il-niqe"],
         {"photos": "photos", "out": "own.npz", "metric": "il-niqe"},

@@ -27,6 +27,7 @@ ROOMS: Layers = (
     ("diffuir_platform.inference", "diffuir_platform.data"),
     ("diffuir_platform.train", "diffuir_platform.restore"),
     ("diffuir_platform.sweep", "diffuir_platform.evaluate"),
+    ("diffuir_platform.analysis",),
     ("diffuir_platform.serve",),
     ("diffuir_platform.command_table",),
     ("diffuir_platform.cli",),
@@ -43,7 +44,7 @@ INSIDE_SERVE: Layers = (
 
 IN_THE_CORE = {
     *("PIL", "imagecodecs", "numpy", "psutil", "safetensors", "scipy", "skimage", "tifffile", "torch"),
-    *("pillow_jxl", "rawpy"),  # of the extra `formats`, within functions
+    *("pillow_jxl", "rawpy", "spandrel"),  # of the extras `formats` and `spandrel`, within functions
 }
 """Packages that the core may import; none of a platform or a server."""
 

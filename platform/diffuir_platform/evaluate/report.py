@@ -43,6 +43,8 @@ class PairScores:
 class Settings:
     """Settings of an evaluation: how the pictures are restored, and how they are measured."""
 
+    restorer: str | None = None
+    """Name of another restorer than DiffUIR."""
     weights: str
     """Name of the weights, for people."""
     steps: int | None
@@ -136,6 +138,8 @@ class Report:
         steps = "steps of each benchmark" if how.steps is None else counted(how.steps, "step")
         made = f"weights {how.weights}, {steps}, seed {how.seed}, {how.precision}"
         made += ", guarded" if how.guard == "on" else ""
+        if how.restorer is not None:
+            made = f"restorer {how.restorer}, weights {how.weights}"
         if self.measured and not self.images:
             return made
         return f"{made}; PSNR (dB) and SSIM by {how.protocol or 'the protocol of each row'}"

@@ -16,7 +16,7 @@ from diffuir_core.errors import UserError
 from diffuir_core.metrics import DEFAULT_PROTOCOL
 
 from ..data.index import EQUALISE
-from ..inference import FetchedWeights, fetch_weights
+from ..inference import FetchedWeights, RestorerName, fetch_model
 from ..restore.inputs import check_output
 from .benchmarks import Benchmark, find_benchmarks
 from .evaluation import RestoreFolder, evaluate_sets
@@ -42,7 +42,7 @@ def run(settings: EvaluateSettings) -> int:
     check(settings)
     if settings.out is not None:
         check_output(settings.out)
-    weights = fetch_weights(settings.weights, check=False)
+    weights = fetch_model(settings.restorer, settings.weights, check=False)
     opened = cache(weights.open)
     meter = Meter(
         niqe=settings.niqe,
@@ -128,6 +128,8 @@ def _benchmarks(
 ) -> list[ImageSet]:
     def condition_of(benchmark: Benchmark) -> Condition:
         equalise = settings.equalise
+        if equalise is None and settings.restorer is not None:
+            equalise = False
         if equalise is None:
             equalise = benchmark.equalise and expects_equalised(opened(), benchmark.task)
         return Condition.named(settings.steps or benchmark.steps, equalise)
@@ -158,7 +160,8 @@ def expects_equalised(weights: Weights, task: str) -> bool:
 def _recorded(settings: EvaluateSettings, weights: FetchedWeights, meter: Meter) -> Settings:
     is_folder_of_pairs = settings.benchmark is None and settings.truth
     return Settings(
-        weights=settings.weights or "shipped",
+        restorer=settings.restorer,
+        weights=settings.weights or ("shipped" if settings.restorer is None else "none"),
         steps=settings.steps or (FOLDER_STEPS if settings.benchmark is None else None),
         seed=settings.seed,
         precision=settings.precision,
@@ -205,7 +208,9 @@ def _write(
 
     assert settings.out is not None
     cost, method = None, "this evaluation"
-    if takes_cost(report.measured):
+    if settings.restorer is not None:
+        method = f"{RestorerName.parse(settings.restorer).title}, this evaluation"
+    elif takes_cost(report.measured):
         from diffuir_core.metrics.cost import cost as cost_of
 
         cost = cost_of(opened().model.variant.name)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from diffuir_core.metrics import ProtocolName
 
 from ..config import ClusterAddress, Config, field_of
+from ..inference import SETTINGS_OF_DIFFUIR, NamedRestorer
 from ..restore.settings import Device, Guard, Precision, RestoreOptions
 
 
 class MeasuredRestore(Config):
     """The options of `diffuir restore` that a measurement may change."""
 
+    restorer: NamedRestorer = field_of(RestoreOptions, "restorer")
     weights: str | None = field_of(RestoreOptions, "weights")
     steps: int | None = field_of(RestoreOptions, "steps")
     seed: int = field_of(RestoreOptions, "seed")
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        for name in SETTINGS_OF_DIFFUIR:
+            field = type(self).model_fields.get(name)
+            if self.restorer is not None and field is not None and getattr(self, name) != field.default:
+                raise ValueError(f"{name} has no effect on the restorer {self.restorer}: leave it out")
+        return self
 
     def restore_options(self) -> RestoreOptions:
         """The options of the restore that is measured."""

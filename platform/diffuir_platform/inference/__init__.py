@@ -1,7 +1,31 @@
-"""Weights from a path, a URI or the registry, and the restoring of photos with them, for every room that does
-so."""
+"""Restorers by name, weights from a path, a URI or the registry, and photos through them, for every room that
+restores."""
 
 from .photos import RestoresPixels, restore_each, with_restored
-from .weights import FetchedWeights, fetch_weights, pinned
+from .restorers import (
+    SETTINGS_OF_DIFFUIR,
+    NamedRestorer,
+    RestorerName,
+    fetch_model,
+    load_restorer,
+    pinned_restorer,
+    recorded,
+)
+from .weights import FetchedWeights, fetch_file, fetch_weights, pinned
 
-__all__ = ["FetchedWeights", "RestoresPixels", "fetch_weights", "pinned", "restore_each", "with_restored"]
+__all__ = [
+    "SETTINGS_OF_DIFFUIR",
+    "FetchedWeights",
+    "NamedRestorer",
+    "RestorerName",
+    "RestoresPixels",
+    "fetch_file",
+    "fetch_model",
+    "fetch_weights",
+    "load_restorer",
+    "pinned",
+    "pinned_restorer",
+    "recorded",
+    "restore_each",
+    "with_restored",
+]

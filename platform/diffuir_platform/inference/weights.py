@@ -35,9 +35,10 @@ class FetchedWeights:
     name: str
     """Name of the file; its ending tells a release (.pt) from our own (.safetensors)."""
     data: bytes | None
-    """Content of the file; None for the shipped weights, which are installed on every node."""
+    """Content of the file; None for the shipped weights, which are installed on every node, and for
+    a restorer that needs no file."""
     sha256: str
-    """SHA-256 of the content, 64 hexadecimal digits."""
+    """SHA-256 of the content, 64 hexadecimal digits; "none" for another restorer that needs no file."""
 
     @contextmanager
     def as_file(self) -> Iterator[Path | None]:
@@ -66,27 +67,27 @@ def fetch_weights(named: str | None, check: bool = True, tracker: str | None = N
     """
     if named is None:
         return FetchedWeights(PRETRAINED.name, None, _sha256(PRETRAINED.read_bytes()))
-    if named.startswith("models:/"):
-        file = _fetch_from_registry(named, tracker)
-    elif "://" in named:
-        with tempfile.TemporaryDirectory(prefix="diffuir-") as folder:
-            file = Path(folder) / storage.absolute(named).rpartition("/")[2]
-            file.write_bytes(storage.read_bytes(named))
-            return _read(file, check, named)
+    fetched = fetch_file(named, tracker)
+    if check:
+        with fetched.as_file() as file:
+            try:
+                diffuir_core.open_weights(file)
+            except UserError as error:
+                raise UserError(str(error).replace(str(file), named)) from error
+    return fetched
+
+
+def fetch_file(named: str, tracker: str | None = None) -> FetchedWeights:
+    """Fetch a file of weights of any restorer, unchecked; arguments and errors are those of `fetch_weights`."""
+    if "://" in named:
+        uri = storage.absolute(named)
+        data, name = storage.read_bytes(uri), uri.rpartition("/")[2]
     else:
-        file = Path(named)
-    return _read(file, check, named)
-
-
-def _read(file: Path, check: bool, named: str) -> FetchedWeights:
-    """Read a file that was fetched for `named`, which its errors name instead."""
-    if check or not file.is_file():
-        try:
-            diffuir_core.open_weights(file)  # which raises for a file that is missing, too
-        except UserError as error:
-            raise UserError(str(error).replace(str(file), named)) from error
-    data = file.read_bytes()
-    return FetchedWeights(file.name, data, _sha256(data))
+        file = _fetch_from_registry(named, tracker) if named.startswith("models:/") else Path(named)
+        if not file.is_file():
+            raise UserError(f"there is no weights file at {named}: name a file, a URI or a registered model")
+        data, name = storage.read_bytes(storage.absolute(str(file))), file.name
+    return FetchedWeights(name, data, _sha256(data))
 
 
 def registered_name(named: str, tracker: str | None = None) -> tuple[str, str, str]:

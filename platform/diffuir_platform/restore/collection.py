@@ -12,7 +12,7 @@ from diffuir_core.errors import UserError
 from diffuir_core.files import TEMPORARY_PREFIX
 
 from .. import storage
-from ..inference import FetchedWeights, fetch_weights
+from ..inference import FetchedWeights, fetch_model
 from ..runtime import cluster_address
 from ..storage import Lock
 from . import journal
@@ -52,11 +52,13 @@ def restore_collection(
         end_begun_process()
     with begun_process() if is_here else nullcontext() as process:
         # Before anything is written, model and device are checked: by the process, so that only it loads torch,
-        # or here where there is no such process or torch is loaded already. What ships needs no check.
+        # or here where there is no such process or torch is loaded already. What ships needs no check, and what
+        # others wrote is loaded by no process that must live.
         checks = not is_here or "torch" in sys.modules
-        weights = fetch_weights(options.weights, check=checks)
+        weights = fetch_model(options.restorer, options.weights, check=checks)
         dispatch = Dispatch(inputs.target, options, weights, make, process, seconds_without_ray)
-        if not checks and (options.weights is not None or options.device == "cuda"):
+        is_checked_by_process = options.weights is not None or options.device == "cuda"
+        if options.restorer is not None or (not checks and is_checked_by_process):
             dispatch.check()
         elif cluster_address(options.address) is None:
             options.check_device()

@@ -10,6 +10,7 @@ from diffuir_core.errors import UserError
 
 from ..command_line import SettingsCommand
 from ..config import Config
+from ..inference import SETTINGS_OF_DIFFUIR
 from .settings import RestoreJob, RestoreOptions
 
 LINE = 10_000
@@ -87,6 +88,9 @@ def check_options(job: RestoreJob, modes: RestoreModes) -> None:
             )
     if _is_set(job, "column") and not job.source.lower().endswith(TABLE_SUFFIX):
         raise UserError(f"--column names a column of a {TABLE_SUFFIX} list, which IN is not: leave it out")
+    for name in SETTINGS_OF_DIFFUIR:
+        if job.restorer is not None and _is_set(job, name):
+            raise UserError(f"--{name} has no effect on the restorer {job.restorer}: leave it out")
     without_effect = [name for name in _OF_COLLECTIONS if _is_set(job, name)]
     if without_effect and is_single_photo(job.source):
         name = without_effect[0]

@@ -12,7 +12,7 @@ from ..inference import FetchedWeights
 from ..runtime import RayDidNotStart, cluster_address, cluster_resources, private, ray_session
 from .inputs import Item
 from .ledger import LedgerRow
-from .local import LocalRestorer, RestorerFactory, prepared
+from .local import LocalRestorer, RestorerFactory, check_loads, prepared
 from .metrics import Metrics
 from .settings import RestoreOptions
 from .stages import FinishedPhoto
@@ -61,9 +61,11 @@ class Dispatch:
         self._pipeline: Pipeline | None = None
 
     def check(self) -> None:
-        """Raise `UserError` where the model can't be loaded; without a process here, Ray's will say so."""
+        """Raise `UserError` where the model can't be loaded, by the process here or one for that alone."""
         if self._process is not None:
             self._restorer_here(self._process).load()
+        else:
+            check_loads(prepared(self._make, self._weights, self._options, self._target))
 
     def keep_precision(self, precision: str | None) -> None:
         """Go on in the precision of the results so far (None: there are none), unless one is asked for."""

@@ -13,7 +13,7 @@ from itertools import islice
 from diffuir_core.errors import UserError
 from diffuir_core.imaging import encode
 
-from ..inference import RestoresPixels, fetch_weights
+from ..inference import RestoresPixels, fetch_model
 from ..text import counted
 from .inputs import Item
 from .listing import items_at
@@ -106,7 +106,7 @@ def estimate(source: str, target: str, options: RestoreOptions, nodes: int, pric
     """
     if nodes < 1:
         raise UserError(f"--nodes is {nodes}: give at least 1")
-    weights = fetch_weights(options.weights)
+    weights = fetch_model(options.restorer, options.weights)
     options.check_device()
     listing = items_at(source, target, options)
     deadline = time.monotonic() + LISTING_SECONDS
@@ -118,7 +118,7 @@ def estimate(source: str, target: str, options: RestoreOptions, nodes: int, pric
             is_all = False
             break
     with weights.as_file() as file:
-        restorer = options.restorer(file)
+        restorer = options.make_restorer(file)
     chosen = first[:: max(1, len(first) // SAMPLE)][:SAMPLE]
     # The first restore warms everything up, which is not part of a photo's time.
     restore(read(chosen[:1], options.exif, options.truncated, options.max_pixels), restorer)

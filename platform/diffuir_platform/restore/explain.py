@@ -47,14 +47,18 @@ def explain(
 ) -> tuple[Restorer, Iterator[Explanation], bool]:
     """Return the restorer that would be used, explanations of the first photos, and whether there are more photos.
 
-    Writes nothing and starts no Ray. Raises `UserError` as `restore` does.
+    Writes nothing and starts no Ray. Raises `UserError` as `restore` does, and for another restorer than DiffUIR.
     """
+    if options.restorer is not None:
+        raise UserError(
+            "--explain knows the memory and speed of DiffUIR only: leave out --restorer, or use --plan"
+        )
     weights = fetch_weights(options.weights)
     options.check_device()
     found = items_at(source, target, options)
     first = list(islice(found, SHOWN_AT_MOST))
     with weights.as_file() as file:
-        restorer = options.restorer(file)
+        restorer = options.diffuir(file)
     per_pixel = seconds_per_pixel(restorer)
     more = next(found, None) is not None
     limits = Limits.for_pixels(options.max_pixels)

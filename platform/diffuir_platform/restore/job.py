@@ -6,6 +6,7 @@ import re
 
 from .. import storage
 from ..config import to_overrides
+from ..inference import RestorerName
 from ..runtime.submission import Job, check_shared_paths, passed_on, submit
 from .settings import RestoreJob
 
@@ -23,6 +24,7 @@ def restore_job(job: RestoreJob, address: str) -> Job:
     """The job that is submitted; raises `UserError` for paths of this machine only."""
     places = {"source": job.source, "target": job.target, "weights": job.weights}
     places["progress_file"] = job.progress_file
+    places["restorer"] = None if job.restorer is None else RestorerName.parse(job.restorer).place
     check_shared_paths((name, place) for name, place in places.items() if place is not None)
     # A job joins the cluster that runs it.
     settings = job.model_copy(update={"address": None})

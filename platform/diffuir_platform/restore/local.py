@@ -7,12 +7,15 @@ start takes four times as long; and a batch that has killed its process goes on 
 
 from __future__ import annotations
 
+import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diffuir_core.errors import UserError
+from diffuir_core.imaging import Pixels
 
 from ..inference import FetchedWeights, RestoresPixels
 from . import messages
@@ -28,8 +31,9 @@ SECONDS_WITHOUT_RAY = 60.0
 SECONDS_OF_RATE = 2.0
 """Shortest time from which the rate is known, seconds."""
 
-RestorerFactory = Callable[[Path | None], RestoresPixels]
-"""Makes a restorer from a weights file; None for the shipped weights."""
+Images = Sequence[Pixels]
+RestorerFactory = Callable[[Path | None], RestoresPixels | Callable[[Images], Images]]
+"""Makes a restorer, or a function of uint8 (H, W, 3) images, from a weights file; None for the shipped weights."""
 
 
 def prepared(
@@ -141,9 +145,15 @@ class LocalRestorer:
                 return
 
 
+def check_loads(prepare: messages.Prepare) -> None:
+    """Raise `UserError` where a restorer can't be loaded, which is tried in a process of its own."""
+    with WorkerProcess() as process:
+        LocalRestorer(process, prepare).load()
+
+
 def _pickled(make: RestorerFactory | None, options: RestoreOptions) -> bytes:
     if make is None:
-        return pickle.dumps(options.restorer)
+        return pickle.dumps(partial(options.make_restorer, code=os.getcwd()))
     from ray import cloudpickle  # which also takes classes of a program's main module
 
     return bytes(cloudpickle.dumps(make))

@@ -15,10 +15,12 @@ from diffuir_core.errors import UserError
 from diffuir_core.imaging import DEFAULT_LIMITS, ExifPolicy
 
 from ..config import ClusterAddress, Config
+from ..inference import SETTINGS_OF_DIFFUIR, NamedRestorer, load_restorer, recorded
 
 if TYPE_CHECKING:
     from diffuir_core import Restorer
 
+    from ..inference.other_restorer import OtherRestorer
     from .inputs import Choice
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -60,9 +62,13 @@ class PhotoOptions(Config):
 class RestoreOptions(PhotoOptions):
     """Options for restoring photos: which model, where it runs, and which inputs it gets."""
 
+    restorer: NamedRestorer = None
+    """Restorer: identity, equalise, sharpen, module:factory, torchscript:FILE, exported:FILE, spandrel:FILE or
+    results:FOLDER; null for DiffUIR. On the others steps, seed, guard and precision have no effect. They may be
+    programs: take only those of people you trust."""
     weights: str | None = None
     """Weights: a .safetensors of ours or a published .pt, as a path or a URI, or models:/NAME@ALIAS of MLflow's
-    registry; null for those that ship."""
+    registry; null for those that ship. With module:factory any file, for the factory."""
     steps: int = Field(default=3, ge=1, le=1000)
     """Sampling steps."""
     device: Device = "auto"
@@ -109,14 +115,29 @@ class RestoreOptions(PhotoOptions):
 
         return Choice(include=self.include, exclude=self.exclude, column=self.column)
 
-    def restorer(self, weights: Path | None = None) -> Restorer:
-        """The restorer that these options describe, with the weights of a file (None: those that ship).
+    def make_restorer(self, file: Path | None = None, code: str | None = None) -> Restorer | OtherRestorer:
+        """The restorer that these options describe, with a file that `fetch_model` fetched.
 
-        Raises `UserError` for weights that can't be used, and as `check_device` does.
+        code: a folder in which a factory's module may be, too. Raises `UserError` for what can't be used, and as
+        `check_device` does.
         """
+        self.check_device()
+        if self.restorer is None:
+            return self.diffuir(file)
+        return load_restorer(
+            self.restorer,
+            file,
+            device=self.device,
+            tile=self.tile,
+            strength=self.strength,
+            equalise=self.equalise,
+            code=code,
+        )
+
+    def diffuir(self, weights: Path | None = None) -> Restorer:
+        """DiffUIR as these options describe it, with the weights of a file (None: those that ship)."""
         from diffuir_core import Restorer
 
-        self.check_device()
         return Restorer(
             weights,
             device=self.device,
@@ -142,11 +163,14 @@ class RestoreOptions(PhotoOptions):
 
     def result_settings(self, weights_sha256: str) -> dict[str, Any]:
         """The settings that a result depends on: two runs that agree in them may share an output."""
-        names = (
+        names: tuple[str, ...] = (
             *("steps", "strength", "equalise", "guard", "seed", "device", "precision", "tile"),
             *("truncated", "exif", "format", "quality"),
         )
         values = self.model_dump(mode="json", include=set(names))
+        if self.restorer is not None:
+            names = tuple(name for name in names if name not in SETTINGS_OF_DIFFUIR)
+            values["restorer"], names = recorded(self.restorer), ("restorer", *names)
         return {"weights": weights_sha256, **{name: values[name] for name in names}}
 
 

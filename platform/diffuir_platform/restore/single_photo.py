@@ -7,7 +7,7 @@ import os
 from diffuir_core.errors import UserError
 
 from .. import storage
-from ..inference import fetch_weights
+from ..inference import fetch_model
 from .inputs import Item, check_output, is_same_place
 from .local import LocalRestorer, RestorerFactory, prepared
 from .names import result_format, result_name
@@ -55,7 +55,7 @@ def restore_one(
     summary = Summary(target)
     progress_file.follow(lambda: single_photo_counts(summary))
     with begun_process() as process, PhotoProgress(item.key) as progress:
-        weights = fetch_weights(options.weights, check=False)  # its process checks them
+        weights = fetch_model(options.restorer, options.weights, check=False)  # its process checks it
         prepare = prepared(make, weights, options, folder, is_collection=False)
         local = LocalRestorer(process, prepare, progress.update)
         photo = local.restored(item).photo

@@ -127,7 +127,8 @@ def restore(photos: list[Photo], restorer: RestoresPixels) -> list[Photo]:
     """Restore the pixels of decoded photos in place; a photo that the restorer fails on gets the reason."""
     began = time.perf_counter()
     decoded = [(photo, photo.image) for photo in photos if photo.image is not None]
-    results = restore_each(restorer, [image.pixels for _, image in decoded])
+    names = [photo.item.key for photo, _ in decoded]
+    results = restore_each(restorer, [image.pixels for _, image in decoded], names)
     share = (time.perf_counter() - began) / max(len(decoded), 1)
     for (photo, image), result in zip(decoded, results, strict=True):
         photo.seconds_restore, photo.precision = share, restorer.precision

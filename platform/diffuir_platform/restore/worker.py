@@ -182,6 +182,8 @@ class _Worker:
     def _loaded(self, tell: Tell) -> RestoresPixels:
         from diffuir_core import Restorer
 
+        from ..inference.other_restorer import OtherRestorer, adapted
+
         if self._restorer is None:
             tell(Stage.LOADS)
             self._importing.join()
@@ -191,9 +193,10 @@ class _Worker:
                 torch.set_num_threads(self._prepare.threads)
             make = pickle.loads(self._prepare.make)
             with self._prepare.weights.as_file() as file:
-                self._restorer = make(file)
+                made = make(file)
+            self._restorer = made if isinstance(made, Restorer) else adapted(made)
             gc.freeze()  # or all that was loaded would be searched for garbage again and again
-        if isinstance(self._restorer, Restorer):
+        if isinstance(self._restorer, Restorer | OtherRestorer):
             self._restorer.on_pass = self._reports(tell)
         return self._restorer
 

@@ -79,14 +79,14 @@ class ModelInfo(_Response):
     """One model of GET /v1/models."""
 
     name: str
-    variant: str
-    """Size of the network: T, S, B or L."""
-    parameters: int
-    """Number of the network's parameters."""
-    gflop_256: float
-    """GFLOP of one pass over an image of 256x256."""
+    variant: str | None
+    """Size of the network: T, S, B or L; null for another restorer than DiffUIR."""
+    parameters: int | None
+    """Number of the network's parameters; null for another restorer."""
+    gflop_256: float | None
+    """GFLOP of one pass over an image of 256x256; null for another restorer."""
     sha256: str
-    """SHA-256 of the weights."""
+    """SHA-256 of the weights; for a restorer without any, of what tells it from others."""
     default: bool
     """Whether requests that name no model get this one."""
 
@@ -95,6 +95,8 @@ class ModelList(_Response):
     """The response of GET /v1/models."""
 
     models: list[ModelInfo]
+    restorer: str | None
+    """Restorer of all models; null for DiffUIR."""
     steps: int
     """Sampling steps of a request that asks for none."""
     most_steps: int

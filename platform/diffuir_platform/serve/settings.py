@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
 from ..config import Config, field_of
+from ..inference import NamedRestorer, RestorerName
 from ..restore.settings import Device, Precision, RestoreOptions
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -23,10 +25,11 @@ class ServeSettings(Config):
     """Ray cluster to join (auto, HOST:PORT); null for RAY_ADDRESS, and without that for a Ray started on this
     machine."""
 
+    restorer: NamedRestorer = field_of(RestoreOptions, "restorer")
     models: dict[str, str | None] = Field(default={"shipped": None}, min_length=1)
     """Weights of each model, by its name: a .safetensors of ours or a published .pt, as a path or a URI,
     models:/NAME@ALIAS of MLflow's registry, or null for those that ship. The first is that of requests that name
-    none."""
+    none. With module:factory as the restorer, files for the factory; any other restorer is the only model."""
     models_memory: int = Field(default=2 * 2**30, ge=2**20)
     """Bytes of weights that a replica holds at once: the first model always, and at least one other; the least
     recently used one makes room for the next."""
@@ -95,6 +98,26 @@ class ServeSettings(Config):
             if not _MODEL_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} can't name a model: use letters, digits, '.', '_' and '-'")
         return models
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_model(cls, values: Any) -> Any:
+        """Name the only model of another restorer "default", where none is named."""
+        if isinstance(values, dict) and values.get("restorer") and "models" not in values:
+            return {**values, "models": {"default": None}}
+        return values
+
+    @model_validator(mode="after")
+    def _check_restorer(self) -> ServeSettings:
+        name = None if self.restorer is None else RestorerName.parse(self.restorer)
+        if name is not None and name.kind == "results":
+            raise ValueError(
+                f"restorer = {self.restorer!r}: results are found by the names of photos, which a request has "
+                "not; use diffuir restore"
+            )
+        if name is not None and name.kind != "factory" and any(self.models.values()):
+            raise ValueError(f"the restorer {self.restorer} takes no weights: leave out models")
+        return self
 
     @model_validator(mode="after")
     def _check_together(self) -> ServeSettings:

@@ -39,6 +39,7 @@ RESTORED_HEADERS = {
     **REQUEST_ID,
     "Diffuir-Model": _header("Name of the model."),
     "Diffuir-Weights": _header("SHA-256 of the model's weights."),
+    "Diffuir-Restorer": _header("Another restorer than DiffUIR; then steps and seed are missing."),
     "Diffuir-Steps": _header("Sampling steps.", "integer"),
     "Diffuir-Seed": _header(
         "Seed that the noise was drawn from, together with the photo's content.", "integer"

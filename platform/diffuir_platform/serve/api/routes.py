@@ -99,6 +99,7 @@ def build_api(gateway: Gateway) -> FastAPI:
                 )
                 for name, entry in gateway.catalogue.items()
             ],
+            restorer=gateway.restorer,
             steps=settings.steps,
             most_steps=settings.most_steps,
             max_bytes=settings.max_bytes,
@@ -162,13 +163,15 @@ def result_headers(result: RestoreResult, whole: float) -> dict[str, str]:
     """The response headers that describe how a photo was restored; whole: seconds of the request."""
     options = result.options
     timing = {**result.seconds, "whole": whole}
+    of_restorer = {"Diffuir-Steps": str(options.steps), "Diffuir-Seed": str(options.seed)}
+    if result.restorer is not None:
+        of_restorer = {"Diffuir-Restorer": result.restorer}
     headers = {
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
         "Diffuir-Model": options.model,
         "Diffuir-Weights": result.sha256,
-        "Diffuir-Steps": str(options.steps),
-        "Diffuir-Seed": str(options.seed),
+        **of_restorer,
         "Diffuir-Precision": result.precision,
         "Diffuir-Tiles": result.tiles,
         "Server-Timing": ", ".join(f"{stage};dur={took * 1000:.2f}" for stage, took in timing.items()),

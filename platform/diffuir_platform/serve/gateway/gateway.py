@@ -44,7 +44,7 @@ from ..schemas import Parameters, RestoreQuery
 from ..settings import ServeSettings
 from .access import LOOPBACK, Access, api_keys
 from .admission import Admission, LimitError, Reservation
-from .jobs import Jobs
+from .jobs import Jobs, check_effect
 from .metrics import Metrics
 from .uploads import read_photo
 
@@ -81,6 +81,8 @@ class RestoreResult:
     notes: tuple[str, ...]
     pixels: int
     seconds: dict[str, float]
+    restorer: str | None = None
+    """Title of another restorer than DiffUIR."""
 
 
 class Gateway:
@@ -89,6 +91,7 @@ class Gateway:
     def __init__(self, settings: ServeSettings, catalogue: Catalogue, models: Any) -> None:
         self.settings = settings
         self.catalogue = catalogue
+        self.restorer = catalogue.restorer_title
         keys = api_keys(settings.require_key)
         self.access = Access(keys, settings.requests_per_minute)
         self.is_local = not keys and settings.host in LOOPBACK
@@ -131,7 +134,8 @@ class Gateway:
             return
         work, seconds = await asyncio.wait_for(self._models.warm_up.remote(), PROBE_SECONDS)
         for name, entry in self.catalogue.items():
-            self.admission.learn(name, work, seconds * entry.gflop_256 / self.catalogue[default].gflop_256)
+            ratio = (entry.gflop_256 or 1.0) / (self.catalogue[default].gflop_256 or 1.0)
+            self.admission.learn(name, work, seconds * ratio)
 
     async def probe(self) -> float:
         """Have a tiny image restored and return the seconds that this took; raises `Problem` 503.
@@ -189,6 +193,7 @@ class Gateway:
         steps = parameters.steps or self.settings.steps
         if steps > self.settings.most_steps:
             raise Problem(422, "parameter", f"steps: this server allows up to {self.settings.most_steps}")
+        check_effect(parameters, self.catalogue)
         return ModelOptions(
             model=model,
             steps=steps,
@@ -239,6 +244,7 @@ class Gateway:
             notes=image.notes,
             pixels=header.height * header.width,
             seconds=watch.seconds,
+            restorer=self.restorer,
         )
 
     def _check_time(self, model: str, work: float, seconds: float) -> None:

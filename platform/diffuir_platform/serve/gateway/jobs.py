@@ -25,13 +25,14 @@ from diffuir_core import UserError
 
 from ... import storage
 from ...config import to_overrides
+from ...inference import SETTINGS_OF_DIFFUIR, RestorerName
 from ...restore.names import LIST_SUFFIXES, REPORT_FILE
 from ...restore.settings import RestoreJob
 from ...runtime import WORKER_ENVIRONMENT
 from ...runtime.private import job_server_url
 from ..catalogue import Catalogue
 from ..problems import Problem
-from ..schemas import JobInfo, JobProgress, JobRequest, Status
+from ..schemas import JobInfo, JobProgress, JobRequest, Parameters, Status
 from ..settings import ServeSettings
 from .access import KEYS, KEYS_FILE
 
@@ -72,6 +73,7 @@ class Jobs:
         if not self._roots:
             raise Problem(403, "jobs", "this server runs no jobs: its operator has to set jobs_under")
         weights, steps = self._weights(request.model), self._steps(request.steps)
+        check_effect(request, self._catalogue)
         await self._check_room()
         job_id = f"diffuir-{uuid.uuid4().hex}"
         self._starting.add(job_id)
@@ -91,14 +93,17 @@ class Jobs:
         source = (
             sources[0] if isinstance(request.source, str) else await self._write_list(sources, target, job_id)
         )
+        restorer = self._catalogue.restorer
+        model: dict[str, Any] = {"weights": weights, "steps": steps, "precision": self._settings.precision}
+        if restorer is not None:
+            model = {"weights": weights} if RestorerName.parse(restorer).kind == "factory" else {}
         job = RestoreJob(
             source=source,
             target=target,
-            weights=weights,
-            steps=steps,
+            restorer=restorer,
             device=self._settings.device,
-            precision=self._settings.precision,
             progress_file=_progress_file(target, job_id),
+            **model,
             **request.model_dump(exclude={"source", "target", "model", "steps"}),
         )
         # Where several clusters run on one machine, Ray may lead a job to any of them.
@@ -236,6 +241,16 @@ class Jobs:
             if _NO_AGENT_YET not in str(error):
                 raise
             raise Problem(503, "jobs", "the job server is not ready yet: send it again", 5) from error
+
+
+def check_effect(parameters: Parameters, catalogue: Catalogue) -> None:
+    """Raise `Problem` 422 for a parameter of DiffUIR where the models have another restorer."""
+    if catalogue.restorer is None:
+        return
+    for name in sorted(parameters.model_fields_set & set(SETTINGS_OF_DIFFUIR)):
+        raise Problem(
+            422, "parameter", f"{name}: it has no effect on {catalogue.restorer_title}: leave it out"
+        )
 
 
 def _resolved(path: str) -> str:

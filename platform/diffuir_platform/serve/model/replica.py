@@ -20,7 +20,7 @@ from diffuir_core.imaging import Pixels
 from diffuir_core.restorer import Restoration
 from diffuir_core.unet import padded_size
 
-from ...inference import RestoresPixels, fetch_weights, restore_each
+from ...inference import RestoresPixels, fetch_file, fetch_weights, load_restorer, restore_each
 from ..catalogue import Catalogue
 from ..settings import ServeSettings
 from .batching import Batcher
@@ -63,7 +63,7 @@ class ModelReplica:
             torch.set_num_threads(threads)
         self._settings = settings
         self._catalogue = catalogue
-        self._make = make or make_restorer
+        self._make = make or partial(make_restorer, code=catalogue.code)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="diffuir-model")
         self._files = tempfile.TemporaryDirectory(prefix="diffuir-")
         self._known_files: dict[str, Path | None] = {}
@@ -171,7 +171,10 @@ class ModelReplica:
     def _file_of(self, name: str) -> Path | None:
         """The file of the model's weights, fetched once for all numbers of steps; None for the shipped weights."""
         if name not in self._known_files:
-            weights = fetch_weights(self._catalogue[name].uri)
+            uri = self._catalogue[name].uri
+            if uri is None and self._catalogue.restorer is not None:
+                return None
+            weights = fetch_weights(uri) if self._catalogue.restorer is None else fetch_file(str(uri))
             if weights.sha256 != self._catalogue[name].sha256:
                 raise UserError(
                     f"the weights of {name} have changed since this endpoint was started: restart it"
@@ -183,8 +186,12 @@ class ModelReplica:
         return self._known_files[name]
 
 
-def make_restorer(settings: ServeSettings, weights: Path | None, steps: int) -> ServedRestorer:
-    """Make diffuir_core's restorer as the settings describe it."""
+def make_restorer(
+    settings: ServeSettings, weights: Path | None, steps: int, code: str | None = None
+) -> ServedRestorer:
+    """Make the restorer that the settings describe; code: as of `load_restorer`."""
+    if settings.restorer is not None:
+        return load_restorer(settings.restorer, weights, device=settings.device, code=code)
     from diffuir_core import Restorer
 
     return Restorer(weights, device=settings.device, precision=settings.precision, steps=steps)

@@ -28,8 +28,9 @@ async function listModels() {
   const about = await response.json();
   say("");
   at("model").replaceChildren(
-    ...about.models.map((model) => new Option(`${model.name} (DiffUIR-${model.variant})`, model.name, model.default, model.default)),
+    ...about.models.map((model) => new Option(`${model.name} (${about.restorer ?? `DiffUIR-${model.variant}`})`, model.name, model.default, model.default)),
   );
+  at("steps").disabled = about.restorer !== null;
   at("steps").max = about.most_steps;
   at("steps").value = about.steps;
   at("limits").textContent =
@@ -81,7 +82,8 @@ function restore(tries = 1) {
   if (!photo) return;
   if (sending) sending.abort();
   clearTimeout(waiting);
-  const query = new URLSearchParams({ steps: at("steps").value, strength: at("strength").value });
+  const query = new URLSearchParams({ strength: at("strength").value });
+  if (!at("steps").disabled) query.set("steps", at("steps").value);
   if (at("model").value) query.set("model", at("model").value);
   if (at("equalise").checked) query.set("equalise", "true");
   // Browsers cannot show TIFF, HEIC, JPEG XL and RAW: ask for PNG instead.
@@ -164,7 +166,7 @@ async function show(given, request) {
   const model = /restore;dur=([\d.]+)/.exec(header("Server-Timing") || "");
   at("facts").textContent = [
     `${at("after").naturalWidth} × ${at("after").naturalHeight}`,
-    `${header("Diffuir-Model")}, ${header("Diffuir-Steps")} steps, ${header("Diffuir-Precision")}, ${header("Diffuir-Tiles")}`,
+    `${header("Diffuir-Model")}, ${header("Diffuir-Restorer") ?? `${header("Diffuir-Steps")} steps`}, ${header("Diffuir-Precision")}, ${header("Diffuir-Tiles")}`,
     model && took ? `model ${(model[1] / 1000).toFixed(2)} s, total ${(took[1] / 1000).toFixed(2)} s` : "",
     header("Diffuir-Notes") || "",
   ].filter(Boolean).join(" · ");
