@@ -177,13 +177,19 @@ def bounds_of(field: FieldInfo) -> dict[str, Any]:
     return {name: value for name, value in found if value is not None}
 
 
+RESTORERS = st.sampled_from(["identity", "sharpen", "module.inner:make"]) | st.builds(
+    "{}:{}".format, st.sampled_from(["spandrel", "results"]), TEXT.filter(bool)
+)
+
+
 JOBS_OF_A_RESTORE = st.fixed_dictionaries(
     {name: TEXT for name, field in RestoreJob.model_fields.items() if field.is_required()},
     optional={
         name: values_of(field.annotation, bounds_of(field))
         for name, field in RestoreJob.model_fields.items()
         if not field.is_required()
-    },
+    }
+    | {"restorer": st.none() | RESTORERS},
 ).map(RestoreJob.model_validate)
 
 
