@@ -243,6 +243,21 @@ def test_the_overlay_on_the_page_is_rendered(tmp_path: Path, capsys: pytest.Capt
     assert settings_of(job["spec"]["entrypoint"], capsys).source == "s3://bucket/photos"
 
 
+@needs_kustomize
+def test_a_patch_that_replaces_a_whole_list_is_found(tmp_path: Path) -> None:
+    """Kustomize knows no keys of KubeRay's lists, and takes the rest of a group away."""
+    patch = (
+        "{kind: RayCluster, apiVersion: ray.io/v1, metadata: {name: diffuir}, spec: {workerGroupSpecs: [%s]}}"
+    )
+    group = "{groupName: workers, maxReplicas: 9, template: {spec: {containers: [{name: ray-worker}]}}}"
+    (tmp_path / "patch.yaml").write_text(patch % group)
+    here = os.path.relpath(KUBERAY / "base", tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{here}]\npatches: [{{path: patch.yaml}}]")
+    (cluster,) = named(render(tmp_path), "RayCluster")
+    cluster["spec"]["workerGroupSpecs"][0] |= {"minReplicas": 0, "replicas": 0, "rayStartParams": {}}
+    assert any("ray-worker has no image" in fault for fault in size_faults([cluster]))
+
+
 def test_the_page_names_every_part_and_overlay() -> None:
     parts = {one["metadata"]["labels"]["app.kubernetes.io/component"] for one in base()}
     assert [part for part in parts if f"`{part}`" not in PAGE] == []
@@ -317,7 +332,7 @@ def faults(found: list[Manifest]) -> list[str]:
         (ENDPOINT, "spec.rules.0.host", "other.example.com", "has no TLS for other"),
         (ENDPOINT, "spec.rules.0.http.paths.0.backend.service.name", "diffuir", "leads to"),
         (SERVICE, "metadata.name", "diffuir", "two have the name diffuir"),
-        (TRAIN, "metadata.name", "a" * 42, "is too long"),
+        (TRAIN, "metadata.name", "a" * 48, "is too long"),
     ],
 )
 def test_a_planted_fault_is_found(where: str, path: str, value: Any, fault: str) -> None:

@@ -31,8 +31,8 @@ CLUSTER_OF = {
     "RayService": ("spec", "rayClusterConfig"),
 }
 """Kind -> where its cluster's spec is."""
-LONGEST_NAME = 41
-"""Longest name of a RayService, which KubeRay lengthens; the other kinds may have a few characters more."""
+LONGEST_NAME = 47
+"""Longest name of a RayJob or RayService: MaxRayJobNameLength of KubeRay's controllers."""
 
 Manifest = dict[str, Any]
 
@@ -153,9 +153,8 @@ def schema_faults(manifests: list[Manifest]) -> list[str]:
             validator = Draft202012Validator({**schemas(), "$ref": f"#/{one['kind']}"})
             found += [f"{title(one)}, {e.json_path}: {e.message}" for e in validator.iter_errors(filled)]
         elif one["kind"] in PLAIN:
-            found += [
-                f"{title(one)}, {fault}" for fault in _plain_faults(one, (*PLAIN[one["kind"]], *METADATA))
-            ]
+            known = (*PLAIN[one["kind"]], *METADATA)
+            found += [f"{title(one)}, {fault}" for fault in _plain_faults(one, known)]
         else:
             found.append(f"{title(one)} is of a kind that nothing here uses")
     return found
@@ -256,22 +255,9 @@ def gated_fields(manifests: list[Manifest]) -> list[str]:
 
 def references(manifests: list[Manifest]) -> set[str]:
     """Names of the secrets, config maps and volume claims that manifests refer to."""
-    found: set[str] = set()
-
-    def look(value: Any, key: str = "") -> None:
-        if isinstance(value, dict):
-            if key in ("secretRef", "configMapRef", "secretKeyRef", "configMapKeyRef"):
-                found.add(value["name"])
-            for name, part in value.items():
-                if name in ("secretName", "claimName"):
-                    found.add(part)
-                look(part, name)
-        elif isinstance(value, list):
-            for part in value:
-                look(part)
-
-    look(manifests)
-    return found
+    text = json.dumps(manifests, sort_keys=True)
+    named = r'"(?:secret|configMap)(?:Key)?Ref": \{(?:"key": "[^"]*", )?"name": "([^"]+)"'
+    return {*re.findall(named, text), *re.findall(r'"(?:secretName|claimName)": "([^"]+)"', text)}
 
 
 def reference_faults(manifests: list[Manifest], page: str) -> list[str]:
@@ -304,7 +290,7 @@ def network_faults(manifests: list[Manifest]) -> list[str]:
             port["port"] for rule in one["spec"].get("ingress", ()) for port in rule.get("ports", ())
         }
         unknown = open_ports - set().union(*chosen)
-        found += [f"{title(one)} opens {port}, which no pod of its has" for port in sorted(unknown)]
+        found += [f"{title(one)} opens {port}, which none of its pods has" for port in sorted(unknown)]
     services = {f"{one['metadata']['name']}-serve-svc" for one in manifests if one["kind"] == "RayService"}
     for one in manifests:
         if one["kind"] == "Ingress":
