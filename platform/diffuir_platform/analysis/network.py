@@ -16,7 +16,7 @@ from diffuir_core.allocator import keep_freed_memory
 from diffuir_core.degradations import TASKS, degrade
 from diffuir_core.errors import UserError
 from diffuir_core.features import attention_map, end_point_features
-from diffuir_core.imaging import Pixels, decode
+from diffuir_core.imaging import ImageError, Pixels, decode
 from diffuir_core.restorer import as_signal, content_noise
 from diffuir_core.unet import MULTIPLE
 
@@ -34,8 +34,11 @@ CPU = torch.device("cpu")
 
 
 def load(path: Path | str) -> Pixels:
-    """A picture as a restore decodes it, uint8 (H, W, 3) RGB; raises `UserError`."""
-    return decode(storage.read_bytes(str(path))).pixels
+    """A picture as a restore decodes it, uint8 (H, W, 3) RGB; raises `UserError`, which names it."""
+    try:
+        return decode(storage.read_bytes(str(path))).pixels
+    except ImageError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 @dataclass(frozen=True)

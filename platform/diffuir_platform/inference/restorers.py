@@ -234,7 +234,7 @@ def _cannot_import(module: str, error: Exception) -> UserError:
 
 
 def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split()).partition('. ')[0][:160]}"
 
 
 def _sha256(data: bytes) -> str:

@@ -138,3 +138,12 @@ def test_features_and_attention_are_those_of_the_end_point() -> None:
     attention = attention_map(model, gone, clean, noise)
     assert attention.shape == (2, 32, 48)
     torch.testing.assert_close(attention.mean((1, 2)), torch.ones(2))
+
+
+@pytest.mark.parametrize("analysis", ["attention", "features"])
+def test_what_is_no_photo_is_named(tmp_path: Path, analysis: str) -> None:
+    (tmp_path / "photos").mkdir()
+    file = tmp_path / "photos" / "notes.png"
+    file.write_text("no photo")
+    with pytest.raises(UserError, match=f"^{file}: it is not a JPEG"):
+        made(tmp_path, analysis, file if analysis == "attention" else file.parent)
