@@ -25,7 +25,6 @@ import psutil
 import requests
 
 from diffuir_core.restorer import Restoration
-from support.ports import free_port
 
 POISON = 251
 """Red value of the first pixel of a photo that kills the process restoring it."""
@@ -125,6 +124,8 @@ def started(command: Sequence[str], port: int) -> Iterator[Endpoint]:
 
 @contextmanager
 def stub_endpoint(cost: float, batch: int = 1, **settings: Any) -> Iterator[Endpoint]:
+    from support.ports import free_port  # not there where this file is the program
+
     port = free_port()
     command = [__file__, json.dumps({"port": port, **settings}), str(cost), str(batch)]
     with started(command, port) as endpoint:
