@@ -54,9 +54,10 @@ class Shape:
         return self.processes * self.calls
 
 
-TAKING_TURNS = Shape(processes=2, calls=1)
-"""For the one model of a machine: while a process restores with all threads, the other one reads or writes, and
-tiny photos are not held up by Python's lock. Where the model takes nearly all the time, one process remains."""
+TAKING_TURNS = Shape(processes=2, calls=2)
+"""For the one model of a machine: while a batch is restored with all threads, another one is read or written, and
+in two processes tiny photos are not held up by Python's lock. Where the model takes nearly all the time, one
+process remains."""
 OVERLAPPING = Shape(processes=1, calls=3)
 """For several models of a machine, and for a GPU, of which each process takes memory: while the photos of a batch
 are restored, those of another are read, and of a third written."""
